@@ -1,0 +1,75 @@
+//! Layer expansion (eq. 3, 4): `W A = sum_ij scale_wi scale_aj W_i A_j`.
+//!
+//! With `scale_wi = 2^(X (n-i)) scale_wn` and `scale_aj = 2^(Y (m-j)) scale_am` the double sum is one integer times two
+//! scales, `scale_wn scale_am * sum_ij 2^(X(n-i) + Y(m-j)) W_i A_j`, which is why its terms fold into limbs. The weights are
+//! expanded here, ahead of time; the activations at run time, on the grid of [`super::activation`].
+
+use crate::expand::tensor::{Granularity, expand_tensor};
+use crate::{Error, Geometry, Layer, Precision, Series, Weight};
+
+/// How to expand a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// Precision of the weights.
+    pub weights: Precision,
+    /// Precision of the activations.
+    pub activations: Precision,
+    /// Which weights share a scale.
+    pub granularity: Granularity,
+}
+
+/// A layer whose weights are a series.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExpandedLayer {
+    /// Name of the node.
+    pub name: String,
+    /// What it computes.
+    pub geometry: Geometry,
+    /// Its weights.
+    pub weight: Series,
+    /// One f32 an output channel.
+    pub bias: Option<Vec<f32>>,
+    /// Precision of the activations that enter it.
+    pub activations: Precision,
+}
+
+/// Expands the weights of a layer; a layer that already is a series keeps its integers and takes only the activations'
+/// precision from `settings`.
+///
+/// # Errors
+/// Those of [`expand_tensor`], and [`Error::NonFinite`] for a bias, naming the layer.
+pub fn expand_layer(layer: &Layer, settings: &Settings) -> Result<ExpandedLayer, Error> {
+    let name = &layer.name;
+    if let Some(bias) = &layer.bias
+        && let Some(index) = bias.iter().position(|b| !b.is_finite())
+    {
+        return Err(Error::NonFinite { tensor: format!("{name}.bias"), index, value: bias[index] });
+    }
+    let weight = match &layer.weight {
+        Weight::Series(series) => series.clone(),
+        Weight::Float(values) => {
+            let (shape, axis) = (layer.geometry.weight_shape(), layer.geometry.channel_axis());
+            expand_tensor(name, values, &shape, axis, settings.weights, settings.granularity)?
+        }
+    };
+    Ok(ExpandedLayer {
+        name: name.clone(),
+        geometry: layer.geometry.clone(),
+        weight,
+        bias: layer.bias.clone(),
+        activations: settings.activations,
+    })
+}
+
+impl ExpandedLayer {
+    /// Integer-product cost relative to one 8-bit product: limbs of the weights times limbs of the activations. Depthwise
+    /// layers multiply 16-bit weights at the cost of 8-bit ones.
+    pub fn products(&self) -> u32 {
+        let weight_bits = if self.geometry.is_depthwise() { 16 } else { 8 };
+        let weights = self.weight.precision().total_bits().div_ceil(weight_bits);
+        weights * self.activations.total_bits().div_ceil(8)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,6 @@
+//! Making a series: of a tensor, of activations, of a layer, of a model. Nothing here runs one.
+
+pub mod activation;
+pub mod layer;
+pub mod model;
+pub mod tensor;

@@ -1,0 +1,33 @@
+//! Series expansion of neural networks into low-bit integer basis models (FP=xINT).
+//!
+//! A tensor `M` becomes `bias * M_nsy + sum_i scale_i * M_i` with integer terms `M_i` of `X` bits and
+//! `scale_i = 2^X * scale_{i+1}` (theorem 1). A product of two such tensors becomes a sum of integer products
+//! (eq. 3, 4), and the sum over terms can be split over isomorphic basis models whose partial sums form an Abelian
+//! group (eq. 5 to 8). This crate is the specification: clear scalar code, no files, no threads, no SIMD.
+//!
+//! * [`Precision`]: bits per term and number of terms, written `int4x2`.
+//! * [`Series`]: the expansion of a weight tensor, its bound for every prefix, and its integers.
+//! * [`Grid`]: the expansion of activations at run time, one grid per row or image.
+//! * [`expand_layer`]: a layer's weights to an [`ExpandedLayer`].
+//! * [`Reduce`]: where the partial sums of basis models are added.
+
+mod error;
+pub mod expand;
+mod layer;
+mod limbs;
+mod pack;
+mod precision;
+mod reduce;
+mod series;
+
+pub use error::Error;
+pub use expand::activation::Grid;
+pub use expand::layer::{ExpandedLayer, Settings, expand_layer};
+pub use expand::model::{Members, basis_weight};
+pub use expand::tensor::{Granularity, expand_tensor};
+pub use layer::{ConvGeometry, Geometry, Layer, MatMulGeometry, Padding, Weight};
+pub use limbs::{balanced_limbs, balanced_words, limb_count};
+pub use pack::{pack, packed_len, unpack};
+pub use precision::Precision;
+pub use reduce::{Local, Reduce, abelian_add};
+pub use series::{Channels, Prefix, Series};

@@ -1,0 +1,78 @@
+//! Limbs: an integer re-split into the widest digits the CPU multiplies natively.
+//!
+//! `n` terms of `X` bits are one integer `Q` of `n * X` bits, so any number of terms folds into `ceil(n X / 8)` limbs of
+//! eight bits. Balanced digits with carry are needed: folding digit pairs directly overflows `i8` (-136 to 119).
+
+/// Eight-bit limbs that hold `b` bits.
+pub fn limb_count(total_bits: u32) -> usize {
+    total_bits.div_ceil(8) as usize
+}
+
+/// Splits each `q` into `count` balanced base-256 digits, least significant limb first: `q = sum_l 256^l * limb[l]`.
+///
+/// # Panics
+/// If a value needs more than `count` limbs.
+pub fn balanced_limbs(q: &[i32], count: usize) -> Vec<Vec<i8>> {
+    split(q, count, 8, |digit| digit as i8)
+}
+
+/// Splits each `q` into `count` balanced base-65536 digits, least significant first, for depthwise products.
+///
+/// # Panics
+/// If a value needs more than `count` words.
+pub fn balanced_words(q: &[i32], count: usize) -> Vec<Vec<i16>> {
+    split(q, count, 16, |digit| digit as i16)
+}
+
+fn split<T>(q: &[i32], count: usize, bits: u32, cast: impl Fn(i64) -> T) -> Vec<Vec<T>> {
+    let mut limbs: Vec<Vec<T>> = (0..count).map(|_| Vec::with_capacity(q.len())).collect();
+    for &value in q {
+        let mut rest = i64::from(value);
+        for limb in &mut limbs {
+            let digit = balanced_digit(rest, bits);
+            rest = (rest - digit) >> bits;
+            limb.push(cast(digit));
+        }
+        assert_eq!(rest, 0, "{value} needs more than {count} digits of {bits} bits");
+    }
+    limbs
+}
+
+/// The balanced digit of `q` in base `2^bits`, in `[-2^(bits-1), 2^(bits-1) - 1]`.
+pub(crate) fn balanced_digit(q: i64, bits: u32) -> i64 {
+    let half = 1i64 << (bits - 1);
+    (q + half).rem_euclid(2 * half) - half
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Precision;
+
+    #[test]
+    fn every_series_fits_its_limbs() {
+        for bits in 2..=8u32 {
+            for order in 1..=24 / bits {
+                let p = Precision::new(bits, order).unwrap();
+                let top = p.q_max() as i32;
+                let q = [-top, 1 - top, -129, -128, -1, 0, 1, 127, 128, top - 1, top].map(|v| v.clamp(-top, top));
+                let limbs = balanced_limbs(&q, limb_count(p.total_bits()));
+                for (i, &want) in q.iter().enumerate() {
+                    let got: i64 = limbs.iter().rev().fold(0, |sum, limb| sum * 256 + i64::from(limb[i]));
+                    assert_eq!(got, i64::from(want), "{p}");
+                }
+                let words = balanced_words(&q, p.total_bits().div_ceil(16) as usize);
+                for (i, &want) in q.iter().enumerate() {
+                    let got: i64 = words.iter().rev().fold(0, |sum, word| sum * 65536 + i64::from(word[i]));
+                    assert_eq!(got, i64::from(want), "{p}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "needs more than 1 digits")]
+    fn a_value_too_wide_is_refused() {
+        balanced_limbs(&[128], 1);
+    }
+}

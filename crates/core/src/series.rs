@@ -1,0 +1,297 @@
+//! The series of a weight tensor: `M ~ sum_i scale_i * M_i`, kept as its integers `Q` and its first scales.
+//!
+//! `Q = sum_i 2^(X (n - i)) * M_i` on the grid `scale_n`, so the terms are the balanced digits of `Q` in base `2^X`:
+//!
+//! ```text
+//! d_n = ((Q + 2^(X-1)) mod 2^X) - 2^(X-1);   Q <- (Q - d_n) / 2^X;   and so on up to d_1
+//! ```
+//!
+//! Any prefix of the terms is itself a series. What a prefix drops averages about -1/2 of a step, and after a ReLU that
+//! is a bias; so a prefix adds, per channel, the mean of its dropped part as `bias * M_nsy`.
+
+use crate::{Error, Precision, limbs::balanced_digit};
+
+/// Where output channels lie in a tensor of some shape: `outer x channels x inner`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Channels {
+    /// Number of channels.
+    pub count: usize,
+    /// Consecutive values of one channel.
+    pub inner: usize,
+}
+
+impl Channels {
+    /// Channel of the value at a row-major index.
+    pub fn of(self, index: usize) -> usize {
+        index / self.inner % self.count
+    }
+}
+
+/// A tensor expanded into `order` integer terms (theorem 1, symmetric and without saturation).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Series {
+    pub(crate) precision: Precision,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) axis: usize,
+    /// `scale_1`, one a channel or one in all.
+    pub(crate) scales: Vec<f32>,
+    pub(crate) q: Vec<i32>,
+    /// `means[t - 1][channel]`: mean dropped part of the prefix of `t` terms, in units of `scale_n * 2^-X`.
+    pub(crate) means: Vec<Vec<i64>>,
+}
+
+/// What a product with the first `terms` terms needs: `W = unit[c] * (2^shift * q + mean[c])`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prefix {
+    /// Integers of the prefix, `|q| <= q_max` of its precision.
+    pub q: Vec<i32>,
+    /// Precision of the prefix.
+    pub precision: Precision,
+    /// f32, one an output channel.
+    pub units: Vec<f32>,
+    /// Bits that `q` is shifted left by to be in `units`; 0 for the whole series.
+    pub shift: u32,
+    /// Mean of the dropped part in `units`, one an output channel; empty for the whole series.
+    pub means: Vec<i64>,
+}
+
+impl Series {
+    /// A series from its terms, as read back from a file; `terms[i]` holds `M_(i+1)` in the shape of the tensor.
+    ///
+    /// `means` may be empty, which stands for means recomputed from the terms.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where lengths disagree and [`Error::NotASeries`] where a digit, scale or mean is one that no
+    /// expansion produces; `name` names the tensor in both.
+    pub fn from_terms(
+        name: &str,
+        precision: Precision,
+        shape: Vec<usize>,
+        axis: usize,
+        scales: Vec<f32>,
+        terms: &[Vec<i8>],
+        means: Vec<Vec<i64>>,
+    ) -> Result<Self, Error> {
+        let fault = |reason: String| Error::NotASeries { tensor: name.to_owned(), reason };
+        let len = element_count(name, &shape, axis)?;
+        if terms.len() != precision.order() as usize || terms.iter().any(|t| t.len() != len) {
+            return Err(fault(format!("{} terms of {len} values expected", precision.order())));
+        }
+        let half = 1i32 << (precision.bits() - 1);
+        let mut q = vec![0i32; len];
+        for term in terms {
+            for (q, &digit) in q.iter_mut().zip(term) {
+                let digit = i32::from(digit);
+                if !(-half..half).contains(&digit) {
+                    return Err(fault(format!("digit {digit} is not of {} bits", precision.bits())));
+                }
+                *q = q.checked_mul(2 * half).and_then(|q| q.checked_add(digit)).unwrap_or(i32::MIN);
+            }
+        }
+        if let Some(bad) = q.iter().find(|&&q| i64::from(q).abs() > precision.q_max()) {
+            return Err(fault(format!("an integer of {bad} is beyond {precision}")));
+        }
+        let channels = shape[axis];
+        if scales.len() != channels && scales.len() != 1 {
+            return Err(fault(format!("{} scales for {channels} channels", scales.len())));
+        }
+        if let Some(bad) = scales.iter().find(|s| !(s.is_finite() && **s >= 0.0)) {
+            return Err(fault(format!("scale {bad} is not a step")));
+        }
+        let mut series = Self { precision, shape, axis, scales, q, means: Vec::new() };
+        let own = series.dropped_means();
+        // A mean is a property of the terms; a file that says otherwise was altered.
+        if !means.is_empty() && means != own {
+            return Err(fault("the stored prefix means are not those of its terms".to_owned()));
+        }
+        series.means = own;
+        Ok(series)
+    }
+
+    /// Bits per term and number of terms.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Dimensions of the tensor.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Axis along which channels lie.
+    pub fn axis(&self) -> usize {
+        self.axis
+    }
+
+    /// `scale_1`: one value a channel, or a single one for the whole tensor.
+    pub fn scales(&self) -> &[f32] {
+        &self.scales
+    }
+
+    /// The integers `Q`, in the shape of the tensor.
+    pub fn q(&self) -> &[i32] {
+        &self.q
+    }
+
+    /// Mean dropped part of every proper prefix: `[t - 1][channel]`, in units of `scale_n * 2^-X`.
+    pub fn means(&self) -> &[Vec<i64>] {
+        &self.means
+    }
+
+    /// Where channels lie.
+    pub fn channels(&self) -> Channels {
+        Channels { count: self.shape[self.axis], inner: self.shape[self.axis + 1..].iter().product() }
+    }
+
+    /// `scale_i` of every group, `1 <= i <= n`; each exactly `scale_1 * 2^(-X (i - 1))`.
+    pub fn term_scales(&self, term: u32) -> Vec<f32> {
+        let step = power_of_two(-((self.precision.bits() * (term - 1)) as i32));
+        self.scales.iter().map(|&s| s * step).collect()
+    }
+
+    /// Digits of term `M_i`, `1 <= i <= n`, in the shape of the tensor.
+    pub fn term(&self, term: u32) -> Vec<i8> {
+        let bits = self.precision.bits();
+        let below = self.precision.order() - term;
+        let digit = |&q: &i32| balanced_digit(drop_digits(q, bits, below), bits) as i8;
+        self.q.iter().map(digit).collect()
+    }
+
+    /// The first `terms` terms with the mean of what they drop.
+    ///
+    /// # Errors
+    /// [`Error::Order`] unless `1 <= terms <= n`; `name` names the layer in it.
+    pub fn prefix(&self, name: &str, terms: u32) -> Result<Prefix, Error> {
+        let order = self.precision.order();
+        if terms == 0 || terms > order {
+            return Err(Error::Order { tensor: name.to_owned(), asked: terms, order });
+        }
+        let (bits, below) = (self.precision.bits(), order - terms);
+        let shift = if below == 0 { 0 } else { bits * (below + 1) };
+        let last = power_of_two(-((bits * (terms - 1) + shift) as i32));
+        let unit = |channel: usize| self.scale(channel) * last;
+        Ok(Prefix {
+            q: self.q.iter().map(|&q| drop_digits(q, bits, below) as i32).collect(),
+            precision: self.precision.with_order(terms)?,
+            units: (0..self.channels().count).map(unit).collect(),
+            shift,
+            means: if below == 0 { Vec::new() } else { self.means[terms as usize - 1].clone() },
+        })
+    }
+
+    /// The values that the first `terms` terms and their mean stand for, in f64 (exact).
+    ///
+    /// # Errors
+    /// As [`Series::prefix`].
+    pub fn values(&self, name: &str, terms: u32) -> Result<Vec<f64>, Error> {
+        let prefix = self.prefix(name, terms)?;
+        let channels = self.channels();
+        let value = |(i, &q): (usize, &i32)| {
+            let c = channels.of(i);
+            let mean = prefix.means.get(c).copied().unwrap_or(0);
+            f64::from(prefix.units[c]) * ((i64::from(q) << prefix.shift) + mean) as f64
+        };
+        Ok(prefix.q.iter().enumerate().map(value).collect())
+    }
+
+    /// Largest possible `|M - sum_(i <= t) scale_i M_i - mean|` in a channel:
+    /// `scale_t / 2 * (1 + 2^-X + .. + 2^(-X (n - t)))`, plus `|mean|`, plus a millionth for the division in f64.
+    pub fn bound(&self, terms: u32, channel: usize) -> f64 {
+        let (bits, order) = (self.precision.bits() as i32, self.precision.order());
+        let scale = f64::from(self.scale(channel));
+        if scale == 0.0 {
+            return ZERO_SCALE * f64::from(2u32.pow(self.precision.bits() - 1));
+        }
+        let step = scale * 2f64.powi(-bits * (terms as i32 - 1));
+        let geometric: f64 = (0..=(order - terms) as i32).map(|k| 2f64.powi(-bits * k)).sum();
+        let mean = if terms < order { self.means[terms as usize - 1][channel] } else { 0 };
+        (step / 2.0 * geometric + (mean as f64).abs() * scale * 2f64.powi(-bits * order as i32)) * (1.0 + 1e-6)
+    }
+
+    /// Largest [`Series::bound`] over the channels.
+    pub fn worst_bound(&self, terms: u32) -> f64 {
+        (0..self.channels().count).map(|c| self.bound(terms, c)).fold(0.0, f64::max)
+    }
+
+    /// Largest `|x - prefix|` in f64 and the largest `error / bound` over the channels (at most 1).
+    ///
+    /// # Errors
+    /// As [`Series::prefix`].
+    pub fn measured_error(&self, name: &str, x: &[f32], terms: u32) -> Result<(f64, f64), Error> {
+        let channels = self.channels();
+        let mut worst = vec![0f64; channels.count];
+        for (i, (value, &x)) in self.values(name, terms)?.iter().zip(x).enumerate() {
+            let slot = &mut worst[channels.of(i)];
+            *slot = slot.max((value - f64::from(x)).abs());
+        }
+        let ratio = |(c, &error): (usize, &f64)| if error == 0.0 { 0.0 } else { error / self.bound(terms, c) };
+        let largest = worst.iter().copied().fold(0.0, f64::max);
+        Ok((largest, worst.iter().enumerate().map(ratio).fold(0.0, f64::max)))
+    }
+
+    /// `scale_1` of a channel.
+    fn scale(&self, channel: usize) -> f32 {
+        self.scales[if self.scales.len() == 1 { 0 } else { channel }]
+    }
+
+    /// Means of the dropped parts, rounded half to even, for prefixes of `1 .. n - 1` terms.
+    pub(crate) fn dropped_means(&self) -> Vec<Vec<i64>> {
+        let (bits, order) = (self.precision.bits(), self.precision.order());
+        let channels = self.channels();
+        let count = (self.q.len() / channels.count.max(1)) as i128;
+        let mean = |terms: u32| {
+            let below = order - terms;
+            let mut sums = vec![0i128; channels.count];
+            for (i, &q) in self.q.iter().enumerate() {
+                let kept = drop_digits(q, bits, below) << (bits * below);
+                sums[channels.of(i)] += i128::from(i64::from(q) - kept);
+            }
+            sums.iter().map(|&sum| divide_half_even(sum << bits, count) as i64).collect()
+        };
+        (1..order).map(mean).collect()
+    }
+}
+
+/// Scales below this make a group zero: their last terms would leave the f32 range.
+pub(crate) const ZERO_SCALE: f64 = 1.0 / (1u128 << 90) as f64;
+
+/// `q` without its lowest `count` balanced digits, divided by `2^(bits * count)`.
+pub(crate) fn drop_digits(q: i32, bits: u32, count: u32) -> i64 {
+    let mut rest = i64::from(q);
+    for _ in 0..count {
+        rest = (rest - balanced_digit(rest, bits)) >> bits;
+    }
+    rest
+}
+
+/// Number of elements of `shape`, which must have `axis` and no zero dimension.
+pub(crate) fn element_count(name: &str, shape: &[usize], axis: usize) -> Result<usize, Error> {
+    let product = shape.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim));
+    match product {
+        Some(len) if axis < shape.len() && len > 0 => Ok(len),
+        other => Err(Error::Shape {
+            tensor: name.to_owned(),
+            len: other.unwrap_or(usize::MAX),
+            shape: shape.to_vec(),
+            axis: Some(axis),
+        }),
+    }
+}
+
+/// `2^exponent` for exponents of normal f32 numbers.
+fn power_of_two(exponent: i32) -> f32 {
+    f32::from_bits(((127 + exponent) as u32) << 23)
+}
+
+/// `numerator / denominator` rounded to the nearest integer, ties to even; `denominator > 0`.
+fn divide_half_even(numerator: i128, denominator: i128) -> i128 {
+    let floor = numerator.div_euclid(denominator);
+    match (2 * numerator.rem_euclid(denominator)).cmp(&denominator) {
+        std::cmp::Ordering::Less => floor,
+        std::cmp::Ordering::Greater => floor + 1,
+        std::cmp::Ordering::Equal => floor + (floor & 1),
+    }
+}
+
+#[cfg(test)]
+mod tests;
