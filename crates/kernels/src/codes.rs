@@ -1,0 +1,138 @@
+//! Activations quantised for a product: NHWC codes with their border in place, one plane a limb, one grid an image or a row.
+
+use crate::kernel::{Grids, Kernel, NR, RowGrid};
+use crate::{Range, Shape, run};
+
+/// Bytes that tiles may read, and ignore, past the last pixel.
+const SLACK: usize = NR;
+
+/// Quantised activations; the buffers are reused from call to call.
+#[derive(Debug, Default)]
+pub struct Codes {
+    planes: Vec<Vec<u8>>,
+    limbs: usize,
+    grids: Vec<RowGrid>,
+    per_row: bool,
+    images: usize,
+    size: [usize; 2],
+    channels: usize,
+}
+
+impl Codes {
+    /// Range of each run of `len` values of `x`.
+    pub fn ranges(kernel: &dyn Kernel, x: &[f32], len: usize, threads: usize) -> Vec<Range> {
+        // Ranges of parts are united, which is exact: where they are cut does not matter.
+        let part = len.div_ceil(threads.max(1)).max(4096).min(len.max(1));
+        let (runs, per) = (x.len() / len.max(1), len.div_ceil(part).max(1));
+        let parts = run::map(runs * per, threads, |index| {
+            let (run, piece) = (index / per, index % per);
+            kernel.range(&x[run * len + piece * part..run * len + len.min((piece + 1) * part)])
+        });
+        parts.chunks(per).map(|parts| parts.iter().fold(Range::EMPTY, |all, &part| all.union(part))).collect()
+    }
+
+    /// Quantises images `(n, h, w, c)`, one grid an image, with a border of `pads` (top, left, bottom, right) zeros.
+    ///
+    /// # Panics
+    /// If `x` does not fill `shape` or `grids` has not one grid an image.
+    pub fn fill_images(
+        &mut self,
+        kernel: &dyn Kernel,
+        x: &[f32],
+        shape: [usize; 4],
+        pads: [usize; 4],
+        grids: &[RowGrid],
+        threads: usize,
+    ) {
+        let [n, h, w, c] = shape;
+        assert_eq!((x.len(), grids.len()), (n * h * w * c, n), "images and grids");
+        let [top, left, bottom, right] = pads;
+        let size = [top + h + bottom, left + w + right];
+        self.prepare([n, size[0], size[1], c], grids, false);
+        if x.is_empty() {
+            return;
+        }
+        let line = size[1] * c;
+        let fill = |index: usize, planes: &mut [&mut [u8]]| {
+            let (image, y) = (index / size[0], index % size[0]);
+            let grid = &grids[image];
+            let zero = |planes: &mut [&mut [u8]], range: std::ops::Range<usize>| {
+                for (limb, plane) in planes.iter_mut().enumerate() {
+                    plane[range.clone()].fill((grid.zero_point >> (8 * limb)) as u8);
+                }
+            };
+            if y < top || y >= top + h {
+                return zero(planes, 0..line);
+            }
+            zero(planes, 0..left * c);
+            zero(planes, (left + w) * c..line);
+            let mut inner: Vec<_> = planes.iter_mut().map(|p| &mut p[left * c..(left + w) * c]).collect();
+            kernel.quantise(&x[(image * h + y - top) * w * c..][..w * c], grid, &mut inner);
+        };
+        run::for_lines(&mut self.planes[..self.limbs], n * size[0], line, threads, fill);
+    }
+
+    /// Quantises the rows of a matrix `(m, k)`, one grid a row.
+    ///
+    /// # Panics
+    /// If `x` does not fill the matrix or `grids` has not one grid a row.
+    pub fn fill_rows(&mut self, kernel: &dyn Kernel, x: &[f32], k: usize, grids: &[RowGrid], threads: usize) {
+        let m = grids.len();
+        assert_eq!(x.len(), m * k, "rows and grids");
+        self.prepare([1, 1, m, k], grids, true);
+        let fill = |row: usize, planes: &mut [&mut [u8]]| {
+            kernel.quantise(&x[row * k..][..k], &grids[row], planes);
+        };
+        if k > 0 {
+            run::for_lines(&mut self.planes[..self.limbs], m, k, threads, fill);
+        }
+    }
+
+    fn prepare(&mut self, [n, h, w, c]: [usize; 4], grids: &[RowGrid], per_row: bool) {
+        let code_max = grids.first().map_or(255, |grid| grid.code_max);
+        assert!(grids.iter().all(|grid| grid.code_max == code_max), "one precision a layer");
+        self.limbs = (32 - code_max.leading_zeros()).div_ceil(8) as usize;
+        self.planes.resize_with(self.limbs.max(self.planes.len()), Vec::new);
+        for plane in &mut self.planes[..self.limbs] {
+            plane.resize(n * h * w * c + SLACK, 0);
+        }
+        self.grids.clear();
+        self.grids.extend_from_slice(grids);
+        (self.per_row, self.images, self.size, self.channels) = (per_row, n, [h, w], c);
+    }
+
+    /// Planes, least significant first.
+    pub(crate) fn planes(&self) -> &[Vec<u8>] {
+        &self.planes[..self.limbs]
+    }
+
+    /// Grids of `rows` consecutive outputs of an image from pixel `first` on.
+    pub(crate) fn grids(&self, image: usize, first: usize, rows: usize) -> Grids<'_> {
+        if self.per_row { Grids::Each(&self.grids[first..first + rows]) } else { Grids::Same(&self.grids[image]) }
+    }
+
+    /// Images; 1 for a matrix.
+    pub fn images(&self) -> usize {
+        self.images
+    }
+
+    /// Height and width of the output of `shape` on these codes.
+    pub fn output(&self, shape: &Shape) -> [usize; 2] {
+        shape.output(self.size)
+    }
+
+    /// Height and width with the border.
+    pub(crate) fn size(&self) -> [usize; 2] {
+        self.size
+    }
+
+    /// Bytes of one image of one plane.
+    pub(crate) fn image_len(&self) -> usize {
+        self.size[0] * self.size[1] * self.channels
+    }
+
+    /// Channels of a pixel.
+    pub(crate) fn channels(&self) -> usize {
+        self.channels
+    }
+}

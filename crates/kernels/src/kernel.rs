@@ -1,0 +1,153 @@
+//! What a kernel does, and the one list of kernels.
+
+use std::fmt;
+
+use crate::Range;
+use crate::window::{Strip, Window};
+
+/// Rows of a tile: 14 divides 7, 14, 28, 56, 112 and 224, the widths that image networks have.
+pub const MR: usize = 14;
+/// Columns (output channels) of a tile and of a weight panel.
+pub const NR: usize = 32;
+
+/// Exact sums of a tile in i32.
+pub type Tile = [[i32; NR]; MR];
+/// Exact sums of a tile in i64.
+pub type WideTile = [[i64; NR]; MR];
+
+/// The activation grid of one row (matrix products) or one image (convolutions).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RowGrid {
+    /// Value of a step; NaN makes every output NaN.
+    pub scale: f32,
+    /// `1 / scale`, for codes of up to 12 bits.
+    pub inv: f32,
+    /// `1 / scale`, for wider codes.
+    pub inv_wide: f64,
+    /// Code of zero.
+    pub zero_point: i32,
+    /// Largest code, `2^b - 1` with `b <= 24`.
+    pub code_max: i32,
+}
+
+/// Grids of consecutive rows.
+#[derive(Debug, Clone, Copy)]
+pub enum Grids<'a> {
+    /// All rows belong to one image.
+    Same(&'a RowGrid),
+    /// One grid a row.
+    Each(&'a [RowGrid]),
+}
+
+impl<'a> Grids<'a> {
+    #[inline(always)]
+    /// Grid of a row.
+    pub fn row(&self, row: usize) -> &'a RowGrid {
+        match self {
+            Grids::Same(grid) => grid,
+            Grids::Each(grids) => &grids[row],
+        }
+    }
+}
+
+/// Per-channel constants of a panel.
+#[derive(Debug, Clone, Copy)]
+pub struct Columns<'a> {
+    /// `sum_k Q[k, c]`, modulo 2^32.
+    pub sums: &'a [i32; NR],
+    /// Weight scales.
+    pub scales: &'a [f32; NR],
+    /// Biases.
+    pub bias: &'a [f32; NR],
+    /// Smallest output.
+    pub low: f32,
+    /// Largest output.
+    pub high: f32,
+}
+
+/// Where a tile's outputs go: `rows x width` values, `stride` apart, with the residual laid out alike.
+#[derive(Debug)]
+pub struct Place<'a> {
+    /// Output from the tile's first value on.
+    pub out: &'a mut [f32],
+    /// Residual from the tile's first value on.
+    pub residual: Option<&'a [f32]>,
+    /// Values from one row to the next.
+    pub stride: usize,
+    /// Rows, at most [`MR`].
+    pub rows: usize,
+    /// Channels, at most [`NR`].
+    pub width: usize,
+}
+
+/// A set of routines for one instruction set. A value is the proof that this CPU has it.
+pub trait Kernel: fmt::Debug + Send + Sync + sealed::Routines {
+    /// Its name in `FPXINT_KERNEL`.
+    fn name(&self) -> &'static str;
+}
+
+pub mod sealed {
+    use super::*;
+
+    /// The routines of a kernel; private, so that only this crate implements them.
+    pub trait Routines {
+        /// `tile[r][c] = sum_k u[r, k] * panel[k, c]`, exact: the caller keeps `255 * 128 * k` within i32.
+        fn tile(&self, window: &Window<'_>, panel: &[i8], tile: &mut Tile);
+        /// `tile[r][c] = sum_t u[r, t, c] * weights[t][c]`, exact: at most 257 taps.
+        fn depthwise(&self, strip: &Strip<'_>, weights: &[[i16; NR]], tile: &mut Tile);
+        /// Epilogue of i32 sums that still hold the zero point's part.
+        fn finish(&self, tile: &Tile, grids: Grids<'_>, columns: &Columns<'_>, place: Place<'_>, range: &mut Range);
+        /// Epilogue of complete i64 sums.
+        fn finish_wide(
+            &self,
+            tile: &WideTile,
+            grids: Grids<'_>,
+            columns: &Columns<'_>,
+            place: Place<'_>,
+            range: &mut Range,
+        );
+        /// Codes of `x` as limbs, least significant plane first.
+        fn quantise(&self, x: &[f32], grid: &RowGrid, planes: &mut [&mut [u8]]);
+        /// Range of `x`.
+        fn range(&self, x: &[f32]) -> Range;
+    }
+}
+
+/// Kernels that this CPU can run, fastest first; the last is `scalar`.
+pub fn available() -> Vec<&'static dyn Kernel> {
+    let mut list: Vec<&'static dyn Kernel> = Vec::new();
+    #[cfg(target_arch = "x86_64")]
+    if let Some(kernel) = crate::avx512vnni::Avx512Vnni::get() {
+        list.push(kernel);
+    }
+    list.push(&crate::scalar::Scalar);
+    list
+}
+
+/// A kernel name that is not in [`available`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownKernel {
+    /// What was asked for.
+    pub asked: String,
+}
+
+impl fmt::Display for UnknownKernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = available().iter().map(|k| k.name()).collect();
+        write!(f, "FPXINT_KERNEL={} is not available; this CPU has {}", self.asked, names.join(", "))
+    }
+}
+
+impl std::error::Error for UnknownKernel {}
+
+/// The kernel named by the environment variable `FPXINT_KERNEL`, or the fastest one.
+///
+/// # Errors
+/// [`UnknownKernel`] where the name is unknown or this CPU lacks it.
+pub fn select() -> Result<&'static dyn Kernel, UnknownKernel> {
+    let list = available();
+    match std::env::var("FPXINT_KERNEL") {
+        Ok(asked) if !asked.is_empty() => list.into_iter().find(|k| k.name() == asked).ok_or(UnknownKernel { asked }),
+        _ => Ok(list[0]),
+    }
+}

@@ -1,0 +1,65 @@
+//! Spreading work over threads. How it is cut never changes a bit of the result.
+
+use rayon::prelude::*;
+
+/// `f(0) .. f(count - 1)` in order, on up to `threads` threads of the current pool.
+pub(crate) fn map<R: Send>(count: usize, threads: usize, f: impl Fn(usize) -> R + Sync + Send) -> Vec<R> {
+    if threads <= 1 || count <= 1 {
+        return (0..count).map(f).collect();
+    }
+    (0..count).into_par_iter().map(f).collect()
+}
+
+/// Calls `f(i, line i of every plane)` for all lines; there are one to three planes.
+pub(crate) fn for_lines(
+    planes: &mut [Vec<u8>],
+    lines: usize,
+    len: usize,
+    threads: usize,
+    f: impl Fn(usize, &mut [&mut [u8]]) + Sync,
+) {
+    let some = lines.div_ceil(4 * threads.max(1)).max(1);
+    let total = lines * len;
+    let serial = threads <= 1;
+    match planes {
+        [a] if serial => a[..total].chunks_exact_mut(len).enumerate().for_each(|(i, a)| f(i, &mut [a])),
+        [a] => a[..total].par_chunks_exact_mut(len).with_min_len(some).enumerate().for_each(|(i, a)| f(i, &mut [a])),
+        [a, b] => {
+            let lines = a[..total].par_chunks_exact_mut(len).zip(b[..total].par_chunks_exact_mut(len));
+            lines.with_min_len(some).enumerate().for_each(|(i, (a, b))| f(i, &mut [a, b]));
+        }
+        [a, b, c] => {
+            let lines = a[..total].par_chunks_exact_mut(len).zip(b[..total].par_chunks_exact_mut(len));
+            let lines = lines.zip(c[..total].par_chunks_exact_mut(len));
+            lines.with_min_len(some).enumerate().for_each(|(i, ((a, b), c))| f(i, &mut [a, b, c]));
+        }
+        _ => unreachable!("codes have one to three limbs"),
+    }
+}
+
+/// Splits `out`, a sequence of images of `image_len` values, into blocks of at most `block_len` values that never cross an
+/// image; returns `f(image, first value of the block within it, block)` with its image, in order.
+pub(crate) fn map_blocks<T: Send, R: Send>(
+    out: &mut [T],
+    image_len: usize,
+    block_len: usize,
+    threads: usize,
+    f: impl Fn(usize, usize, &mut [T]) -> R + Sync,
+) -> Vec<(usize, R)> {
+    if out.is_empty() {
+        return Vec::new();
+    }
+    if threads <= 1 {
+        let blocks = |(image, out): (usize, &mut [T])| {
+            let block = |(i, block): (usize, &mut [T])| (image, f(image, i * block_len, block));
+            out.chunks_mut(block_len).enumerate().map(block).collect::<Vec<_>>()
+        };
+        return out.chunks_exact_mut(image_len).enumerate().flat_map(blocks).collect();
+    }
+    let images = out.par_chunks_exact_mut(image_len).enumerate();
+    let blocks = images.flat_map(|(image, out)| {
+        let f = &f;
+        out.par_chunks_mut(block_len).enumerate().map(move |(i, block)| (image, f(image, i * block_len, block)))
+    });
+    blocks.collect()
+}

@@ -1,0 +1,61 @@
+//! `scalar`: plain Rust for any CPU, and the oracle of the vector kernels.
+
+use crate::kernel::{Columns, Grids, Kernel, NR, Place, RowGrid, Tile, WideTile, sealed::Routines};
+use crate::window::{Strip, Window};
+use crate::{Range, bodies};
+
+/// The scalar kernel; every CPU has it.
+#[derive(Debug)]
+pub(crate) struct Scalar;
+
+impl Kernel for Scalar {
+    fn name(&self) -> &'static str {
+        "scalar"
+    }
+}
+
+impl Routines for Scalar {
+    fn tile(&self, window: &Window<'_>, panel: &[i8], tile: &mut Tile) {
+        assert_eq!(panel.len(), window.taps().len() * window.depth() * NR, "panel and window differ in depth");
+        for (r, sums) in tile.iter_mut().enumerate().take(window.rows()) {
+            let mut acc = [0i32; NR];
+            let mut steps = panel.chunks_exact(4 * NR);
+            for tap in 0..window.taps().len() {
+                for (codes, step) in window.tap(r, tap).chunks_exact(4).zip(&mut steps) {
+                    for (acc, weights) in acc.iter_mut().zip(step.chunks_exact(4)) {
+                        let products = codes.iter().zip(weights).map(|(&u, &w)| i32::from(u) * i32::from(w));
+                        *acc += products.sum::<i32>();
+                    }
+                }
+            }
+            *sums = acc;
+        }
+    }
+
+    fn depthwise(&self, strip: &Strip<'_>, weights: &[[i16; NR]], tile: &mut Tile) {
+        bodies::depthwise(strip, weights, tile);
+    }
+
+    fn finish(&self, tile: &Tile, grids: Grids<'_>, columns: &Columns<'_>, place: Place<'_>, range: &mut Range) {
+        bodies::finish(tile, grids, columns, place, range);
+    }
+
+    fn finish_wide(
+        &self,
+        tile: &WideTile,
+        grids: Grids<'_>,
+        columns: &Columns<'_>,
+        place: Place<'_>,
+        range: &mut Range,
+    ) {
+        bodies::finish_wide(tile, grids, columns, place, range);
+    }
+
+    fn quantise(&self, x: &[f32], grid: &RowGrid, planes: &mut [&mut [u8]]) {
+        bodies::quantise(x, grid, planes);
+    }
+
+    fn range(&self, x: &[f32]) -> Range {
+        bodies::range(x)
+    }
+}

@@ -1,0 +1,104 @@
+//! Checked views of quantised activations: a window proves once that every address a tile forms lies within its slice.
+
+use crate::kernel::{MR, NR};
+
+/// Rows of activations as a tile reads them: row `r`, tap `t`, byte `k` is `data[taps[t] + r * row_stride + k]`.
+#[derive(Debug, Clone, Copy)]
+pub struct Window<'a> {
+    data: &'a [u8],
+    taps: &'a [usize],
+    depth: usize,
+    rows: usize,
+    row_stride: usize,
+}
+
+impl<'a> Window<'a> {
+    /// A window of `rows` rows, or `None` where an address would lie outside `data`, `rows` is not in `1 ..= MR` or `depth` is
+    /// not a multiple of four.
+    pub fn new(data: &'a [u8], taps: &'a [usize], depth: usize, rows: usize, row_stride: usize) -> Option<Self> {
+        let last = taps.iter().copied().max().unwrap_or(0);
+        let end = last.checked_add((rows.checked_sub(1)?).checked_mul(row_stride)?)?.checked_add(depth)?;
+        let fits = rows <= MR && depth.is_multiple_of(4) && end <= data.len();
+        fits.then_some(Self { data, taps, depth, rows, row_stride })
+    }
+
+    /// Rows, at most [`MR`].
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Offsets of the taps.
+    pub fn taps(&self) -> &'a [usize] {
+        self.taps
+    }
+
+    /// Bytes a tap, a multiple of four.
+    pub fn depth(&self) -> usize {
+        self.depth
+    }
+
+    /// Bytes from one row to the next.
+    pub fn row_stride(&self) -> usize {
+        self.row_stride
+    }
+
+    /// Start of the data; every `taps[t] + r * row_stride + k` with `r < rows`, `k < depth` may be read from it.
+    pub fn as_ptr(&self) -> *const u8 {
+        self.data.as_ptr()
+    }
+
+    /// The bytes of one tap of one row.
+    pub fn tap(&self, row: usize, tap: usize) -> &'a [u8] {
+        &self.data[self.taps[tap] + row * self.row_stride..][..self.depth]
+    }
+}
+
+/// Rows of up to [`NR`] channels for a depthwise tile: row `r`, tap `t`, channel `c` is
+/// `data[taps[t] + r * row_stride + c]`.
+#[derive(Debug, Clone, Copy)]
+pub struct Strip<'a> {
+    data: &'a [u8],
+    taps: &'a [usize],
+    rows: usize,
+    row_stride: usize,
+}
+
+impl<'a> Strip<'a> {
+    /// A strip of `rows` rows, or `None` where `NR` bytes from some tap would lie outside `data`.
+    pub fn new(data: &'a [u8], taps: &'a [usize], rows: usize, row_stride: usize) -> Option<Self> {
+        Window::new(data, taps, NR, rows, row_stride)?;
+        Some(Self { data, taps, rows, row_stride })
+    }
+
+    /// Rows, at most [`MR`].
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// The channels of one tap of one row.
+    #[inline(always)]
+    pub fn tap(&self, row: usize, tap: usize) -> &'a [u8; NR] {
+        let start = self.taps[tap] + row * self.row_stride;
+        self.data[start..start + NR].try_into().expect("NR bytes")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_never_reaches_past_its_slice() {
+        let data = [0u8; 100];
+        assert!(Window::new(&data, &[0, 8], 4, 14, 6).is_some());
+        assert!(Window::new(&data, &[0, 18], 4, 14, 6).is_some());
+        assert!(Window::new(&data, &[19, 0], 4, 14, 6).is_none());
+        assert!(Window::new(&data, &[0], 4, 15, 1).is_none());
+        assert!(Window::new(&data, &[0], 4, 0, 1).is_none());
+        assert!(Window::new(&data, &[0], 6, 1, 1).is_none());
+        assert!(Window::new(&data, &[usize::MAX], 4, 2, 1).is_none());
+        assert!(Window::new(&data, &[0], 4, 14, usize::MAX).is_none());
+        assert!(Strip::new(&data, &[68], 1, 0).is_some());
+        assert!(Strip::new(&data, &[69], 1, 0).is_none());
+    }
+}
