@@ -13,29 +13,30 @@ pub fn limb_count(total_bits: u32) -> usize {
 /// # Panics
 /// If a value needs more than `count` limbs.
 pub fn balanced_limbs(q: &[i32], count: usize) -> Vec<Vec<i8>> {
-    split(q, count, 8, |digit| digit as i8)
-}
-
-/// Splits each `q` into `count` balanced base-65536 digits, least significant first, for depthwise products.
-///
-/// # Panics
-/// If a value needs more than `count` words.
-pub fn balanced_words(q: &[i32], count: usize) -> Vec<Vec<i16>> {
-    split(q, count, 16, |digit| digit as i16)
-}
-
-fn split<T>(q: &[i32], count: usize, bits: u32, cast: impl Fn(i64) -> T) -> Vec<Vec<T>> {
-    let mut limbs: Vec<Vec<T>> = (0..count).map(|_| Vec::with_capacity(q.len())).collect();
+    let mut limbs: Vec<Vec<i8>> = (0..count).map(|_| Vec::with_capacity(q.len())).collect();
     for &value in q {
         let mut rest = i64::from(value);
         for limb in &mut limbs {
-            let digit = balanced_digit(rest, bits);
-            rest = (rest - digit) >> bits;
-            limb.push(cast(digit));
+            let digit = balanced_digit(rest, 8);
+            rest = (rest - digit) >> 8;
+            limb.push(digit as i8);
         }
-        assert_eq!(rest, 0, "{value} needs more than {count} digits of {bits} bits");
+        assert_eq!(rest, 0, "{value} needs more than {count} limbs");
     }
     limbs
+}
+
+/// Splits each `q` into as few balanced base-65536 digits as hold them all, least significant first, for depthwise products.
+pub fn balanced_words(q: &[i64]) -> Vec<Vec<i16>> {
+    let (mut words, mut rest) = (Vec::new(), q.to_vec());
+    while words.is_empty() || rest.iter().any(|&value| value != 0) {
+        let digits: Vec<i16> = rest.iter().map(|&value| balanced_digit(value, 16) as i16).collect();
+        for (value, &digit) in rest.iter_mut().zip(&digits) {
+            *value = (*value - i64::from(digit)) >> 16;
+        }
+        words.push(digits);
+    }
+    words
 }
 
 /// The balanced digit of `q` in base `2^bits`, in `[-2^(bits-1), 2^(bits-1) - 1]`.
@@ -61,7 +62,8 @@ mod tests {
                     let got: i64 = limbs.iter().rev().fold(0, |sum, limb| sum * 256 + i64::from(limb[i]));
                     assert_eq!(got, i64::from(want), "{p}");
                 }
-                let words = balanced_words(&q, p.total_bits().div_ceil(16) as usize);
+                let words = balanced_words(&q.map(i64::from));
+                assert!(words.len() <= p.total_bits().div_ceil(16) as usize);
                 for (i, &want) in q.iter().enumerate() {
                     let got: i64 = words.iter().rev().fold(0, |sum, word| sum * 65536 + i64::from(word[i]));
                     assert_eq!(got, i64::from(want), "{p}");
@@ -71,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "needs more than 1 digits")]
+    #[should_panic(expected = "needs more than 1 limbs")]
     fn a_value_too_wide_is_refused() {
         balanced_limbs(&[128], 1);
     }

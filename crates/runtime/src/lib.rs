@@ -1,1 +1,28 @@
-//! placeholder
+//! Runs expanded models: integer products on our kernels, everything else on tract.
+//!
+//! [`Model::load`] turns a [`fpxint_onnx::Model`] into a plan of steps over value slots. tract reads the model's skeleton, in
+//! which every expanded layer is a placeholder without weights, infers shapes and folds constants; each placeholder becomes an
+//! integer product with its epilogue (bias, residual, clamp), and image values stay NHWC between them. One symbolic plan
+//! serves every batch size. [`Float`] runs the unmodified FP32 file on tract alone, as the reference.
+
+mod error;
+mod execute;
+mod float;
+mod graph;
+mod layer;
+mod layout;
+mod macs;
+mod model;
+mod placeholder;
+mod plan;
+mod value;
+
+pub use error::Error;
+pub use float::Float;
+pub use layer::LayerReport;
+pub use macs::layer_macs;
+pub use model::{Model, Options, Worker};
+pub use value::{Element, Port, Value};
+
+/// Outputs by name, in the model's order.
+pub type Outputs = Vec<(String, Value)>;

@@ -64,10 +64,9 @@ pub fn expand_layer(layer: &Layer, settings: &Settings) -> Result<ExpandedLayer,
 impl ExpandedLayer {
     /// Integer-product cost relative to one 8-bit product: limbs of the weights times limbs of the activations. Depthwise
     /// layers multiply 16-bit weights at the cost of 8-bit ones.
-    pub fn products(&self) -> u32 {
-        let weight_bits = if self.geometry.is_depthwise() { 16 } else { 8 };
-        let weights = self.weight.precision().total_bits().div_ceil(weight_bits);
-        weights * self.activations.total_bits().div_ceil(8)
+    pub fn products(geometry: &Geometry, weights: Precision, activations: Precision) -> u32 {
+        let weight_bits = if geometry.is_depthwise() { 16 } else { 8 };
+        weights.total_bits().div_ceil(weight_bits) * activations.total_bits().div_ceil(8)
     }
 }
 

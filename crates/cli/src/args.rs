@@ -1,0 +1,258 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use fpxint::Precision;
+
+static VERSION: LazyLock<String> = LazyLock::new(|| {
+    let kernels: Vec<_> = fpxint_kernels::available().iter().map(|k| k.name()).collect();
+    format!("{} (kernels on this CPU: {})", env!("CARGO_PKG_VERSION"), kernels.join(", "))
+});
+
+/// Expand neural networks into series of low-bit integer terms, without calibration data, and run them on integer units.
+#[derive(Debug, Parser)]
+#[command(name = "fpxint", version = VERSION.as_str(), max_term_width = 110)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags of every command.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Common {
+    /// Threads to use [default: all]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Print one JSON object on standard output, and nothing else there
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// No progress bars and no remarks
+    #[arg(long, global = true)]
+    pub quiet: bool,
+}
+
+impl Common {
+    /// Threads to use.
+    pub(crate) fn threads(&self) -> usize {
+        self.threads.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from)
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Expand and evaluate the embedded network at six precisions; needs no files
+    Demo,
+    /// Expand an FP32 model and write it as one plain ONNX file
+    Quantize(Quantize),
+    /// Run a model on arrays from .npy files
+    Run(Run),
+    /// Compare a model's outputs with a reference's
+    Compare(Compare),
+    /// Measure accuracy on a labelled data set
+    Eval(Eval),
+    /// Measure latency
+    Bench(Bench),
+}
+
+/// `int<X>x<n>` or `fp32`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    Fp32,
+    Int(Precision),
+}
+
+fn format(text: &str) -> Result<Format, String> {
+    match text {
+        "fp32" => Ok(Format::Fp32),
+        _ => text.parse().map(Format::Int).map_err(|e: fpxint::Error| e.to_string()),
+    }
+}
+
+fn precision(text: &str) -> Result<Precision, String> {
+    text.parse().map_err(|e: fpxint::Error| e.to_string())
+}
+
+/// Precision flags of a model that is run.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Precisions {
+    /// Expand an FP32 model's weights in memory: bits per term x terms, as in int4x2, or fp32
+    #[arg(long, value_name = "PRECISION", value_parser = format)]
+    pub weights: Option<Format>,
+    /// Precision of the activations
+    #[arg(long, value_name = "PRECISION", value_parser = format)]
+    pub activations: Option<Format>,
+    /// Use only the first N terms of the weights
+    #[arg(long, value_name = "N")]
+    pub weight_terms: Option<u32>,
+    /// Quantise activations afresh at N terms
+    #[arg(long, value_name = "N")]
+    pub activation_terms: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Granularity {
+    Channel,
+    Tensor,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Quantize {
+    /// FP32 ONNX file
+    pub model: PathBuf,
+    /// File to write
+    #[arg(short, long, value_name = "OUT")]
+    pub output: PathBuf,
+    /// Precision of the weights: bits per term x terms
+    #[arg(long, value_name = "PRECISION", default_value = "int4x2", value_parser = precision)]
+    pub weights: Precision,
+    /// Precision of the activations, kept in the file as its setting
+    #[arg(long, value_name = "PRECISION", default_value = "int4x2", value_parser = precision)]
+    pub activations: Precision,
+    /// Which weights share a scale
+    #[arg(long, value_enum, default_value = "channel")]
+    pub granularity: Granularity,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// FP32 ONNX file or artefact
+    pub model: PathBuf,
+    /// Input array; once for every input
+    #[arg(short, long = "input", value_name = "NAME=FILE.npy", required = true)]
+    pub inputs: Vec<String>,
+    /// Folder that gets one .npy file an output
+    #[arg(short, long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+    #[command(flatten)]
+    pub precisions: Precisions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Compare {
+    /// Reference model
+    pub reference: PathBuf,
+    /// Model that the precision flags apply to
+    pub model: PathBuf,
+    /// Input array; once for every input
+    #[arg(short, long = "input", value_name = "NAME=FILE.npy", conflicts_with = "random")]
+    pub inputs: Vec<String>,
+    /// Compare on N random inputs
+    #[arg(long, value_name = "N")]
+    pub random: Option<u32>,
+    /// Fail (exit code 1) where an output's largest difference, relative to its largest value, exceeds R
+    #[arg(long, value_name = "R")]
+    pub max_relative: Option<f64>,
+    /// Fail (exit code 1) where the same largest element is found for less than this share of the rows
+    #[arg(long, value_name = "A")]
+    pub min_agreement: Option<f64>,
+    #[command(flatten)]
+    pub sizes: Sizes,
+    #[command(flatten)]
+    pub precisions: Precisions,
+}
+
+/// Sizes of symbolic dimensions.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Sizes {
+    /// Batch size
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub batch: u32,
+    /// Sequence length
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
+    pub sequence: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Task {
+    Imagenet,
+    Cifar10,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Preset {
+    /// Pixels / 255, less mean .485 .456 .406, divided by .229 .224 .225
+    Torchvision,
+    /// Pixels / 127.5 - 1
+    Tf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Eval {
+    /// FP32 ONNX file or artefact
+    pub model: PathBuf,
+    /// What is measured
+    #[arg(long, value_enum)]
+    pub task: Task,
+    /// Folder (or .npz file) with the data set
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// Also run this model and report how often the two agree
+    #[arg(long, value_name = "REF")]
+    pub reference: Option<PathBuf>,
+    /// How pixels become numbers
+    #[arg(long, value_enum, default_value = "torchvision")]
+    pub preset: Preset,
+    /// Resize the shorter side to this many pixels before cropping
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16384))]
+    pub resize: Option<u32>,
+    /// Crop to this size from the centre [default: the model's input size]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16384))]
+    pub crop: Option<u32>,
+    /// Use only the first N samples
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: Option<u32>,
+    #[command(flatten)]
+    pub precisions: Precisions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    /// FP32 ONNX file or artefact
+    pub model: PathBuf,
+    /// Timed runs, after warming up
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub runs: u32,
+    #[command(flatten)]
+    pub sizes: Sizes,
+    #[command(flatten)]
+    pub precisions: Precisions,
+}
+
+/// A usage error on one line.
+pub(crate) fn one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let lines = text.lines().map(str::trim).filter(|l| !l.is_empty());
+    let lines = lines.filter(|l| !l.starts_with("Usage:") && !l.starts_with("For more information"));
+    lines.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn usage_errors_fit_one_line() {
+        let wrong = [
+            vec!["fpxint", "quantize", "a.onnx"],
+            vec!["fpxint", "bench", "a.onnx", "--weights", "int9x1"],
+            vec!["fpxint", "bench", "a.onnx", "--weights", "four"],
+            vec!["fpxint", "bench", "a.onnx", "--threads", "0"],
+            vec!["fpxint", "nonsense"],
+        ];
+        for line in wrong {
+            let error = Cli::try_parse_from(&line).unwrap_err();
+            let text = one_line(&error);
+            assert!(text.starts_with("error: ") && !text.contains('\n'), "{text}");
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! `fpxint bench`: latency of a model on random inputs.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::print_json;
+use crate::args::{Bench, Common};
+use crate::engine::Engine;
+use crate::table::Table;
+use crate::{Outcome, engine, inputs, progress};
+
+#[derive(Debug, Serialize)]
+struct Latency {
+    median: f64,
+    min: f64,
+    p95: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    model: String,
+    weights: String,
+    activations: String,
+    threads: usize,
+    kernel: &'static str,
+    batch: u32,
+    latency_ms: Latency,
+    /// Multiply-accumulates of the expanded layers in one run, in 1e9; `null` in FP32.
+    gmacs: Option<f64>,
+    peak_rss_mb: Option<f64>,
+}
+
+/// Runs before the timed ones.
+const WARM_UP: u32 = 2;
+
+pub(crate) fn run(common: &Common, args: &Bench) -> Result<Outcome> {
+    let engine = engine::load(common, &args.model, &args.precisions)?;
+    let values = inputs::random(engine.inputs(), args.sizes, 0)?;
+    let bar = progress::bar(common, "running", (WARM_UP + args.runs) as usize);
+    let mut times = Vec::with_capacity(args.runs as usize);
+    for run in 0..WARM_UP + args.runs {
+        let start = Instant::now();
+        std::hint::black_box(engine.run(&values)?);
+        if run >= WARM_UP {
+            times.push(start.elapsed().as_secs_f64() * 1e3);
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    times.sort_by(f64::total_cmp);
+    let (weights, activations) = engine.precisions();
+    let (kernel, gmacs, threads) = match &engine {
+        Engine::Expanded(model) => (model.kernel(), Some(model.macs(&values)? as f64 / 1e9), common.threads()),
+        Engine::Float(_) => ("tract", None, 1),
+    };
+    let report = Report {
+        model: args.model.display().to_string(),
+        weights,
+        activations,
+        threads,
+        kernel,
+        batch: args.sizes.batch,
+        latency_ms: Latency { median: quantile(&times, 0.5), min: times[0], p95: quantile(&times, 0.95) },
+        gmacs,
+        peak_rss_mb: peak_rss_mb(),
+    };
+    if common.json {
+        print_json(&report)?;
+    } else {
+        print_table(&report);
+    }
+    Ok(Outcome::Done)
+}
+
+/// The value at a share of sorted times, the mean of the two nearest where it falls between.
+fn quantile(sorted: &[f64], share: f64) -> f64 {
+    let place = share * (sorted.len() - 1) as f64;
+    let (low, high) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
+    low + (high - low) * place.fract()
+}
+
+/// Largest resident memory of this process so far, where the system tells.
+fn peak_rss_mb() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kilobytes: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some((kilobytes * 1.024).round() / 1e3)
+}
+
+fn print_table(report: &Report) {
+    let mut table = Table::new(
+        4,
+        &["weights", "activations", "kernel", "threads", "median ms", "min ms", "p95 ms", "GMAC", "peak MB"],
+    );
+    let optional = |value: Option<f64>, digits: usize| value.map_or("-".to_owned(), |v| format!("{v:.digits$}"));
+    table.row(vec![
+        report.weights.clone(),
+        report.activations.clone(),
+        report.kernel.to_owned(),
+        report.threads.to_string(),
+        format!("{:.3}", report.latency_ms.median),
+        format!("{:.3}", report.latency_ms.min),
+        format!("{:.3}", report.latency_ms.p95),
+        optional(report.gmacs, 3),
+        optional(report.peak_rss_mb, 0),
+    ]);
+    print!("{table}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_interpolate() {
+        assert_eq!(quantile(&[1.0], 0.95), 1.0);
+        assert_eq!(quantile(&[1.0, 2.0, 4.0], 0.5), 2.0);
+        assert_eq!(quantile(&[1.0, 2.0], 0.5), 1.5);
+    }
+}

@@ -1,0 +1,122 @@
+//! A model as a command runs it: expanded on our kernels, or FP32 on the host as it is.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use fpxint::Precision;
+use fpxint_onnx::Limits;
+use fpxint_runtime::{Float, Model, Options, Outputs, Port, Value};
+
+use crate::args::{Common, Format, Precisions};
+use crate::progress;
+
+/// A loaded model.
+#[derive(Debug)]
+pub(crate) enum Engine {
+    Expanded(Box<Model>),
+    Float(Box<Float>),
+}
+
+/// Reads a model file.
+pub(crate) fn read(path: &Path) -> Result<fpxint_onnx::Model> {
+    Ok(fpxint_onnx::read(path, &Limits::default())?)
+}
+
+/// Loads a model file. An FP32 file without precision flags runs in FP32.
+pub(crate) fn load(common: &Common, path: &Path, precisions: &Precisions) -> Result<Engine> {
+    let source = read(path)?;
+    let Some((weights, activations)) = chosen(&source, path, precisions)? else {
+        return Ok(Engine::Float(Box::new(Float::load(&source).with_context(|| path.display().to_string())?)));
+    };
+    let options = Options {
+        weights,
+        activations,
+        weight_terms: precisions.weight_terms,
+        activation_terms: precisions.activation_terms,
+        threads: common.threads(),
+        ..Options::default()
+    };
+    expand(common, &source, &options).with_context(|| path.display().to_string())
+}
+
+/// Expands a model that was read.
+pub(crate) fn expand(common: &Common, source: &fpxint_onnx::Model, options: &Options) -> Result<Engine> {
+    let bar = progress::bar(common, "expanding", source.layers().len());
+    let loaded = Model::load(source, options, &|done, _| bar.set_position(done as u64));
+    bar.finish_and_clear();
+    let model = loaded?;
+    if !common.quiet {
+        for skipped in source.skipped() {
+            eprintln!("note: `{}` ({}) stays in FP32: {}", skipped.name, skipped.op_type, skipped.reason);
+        }
+    }
+    Ok(Engine::Expanded(Box::new(model)))
+}
+
+/// Precisions of weights and activations that an expanded model is loaded with.
+type Chosen = (Option<Precision>, Option<Precision>);
+
+/// What flags and file ask for, or `None` for FP32.
+fn chosen(source: &fpxint_onnx::Model, path: &Path, precisions: &Precisions) -> Result<Option<Chosen>> {
+    let file = path.display();
+    let terms = precisions.weight_terms.is_some() || precisions.activation_terms.is_some();
+    if source.is_artefact() {
+        return match (precisions.weights, precisions.activations) {
+            (Some(_), _) => bail!("{file} is expanded already: choose among its terms with --weight-terms"),
+            (None, Some(Format::Fp32)) => bail!("{file} runs with integer activations only: pass e.g. int4x2"),
+            (None, Some(Format::Int(activations))) => Ok(Some((None, Some(activations)))),
+            (None, None) => Ok(Some((None, None))),
+        };
+    }
+    let default = Precision::new(4, 2)?;
+    match (precisions.weights, precisions.activations) {
+        (None | Some(Format::Fp32), None) | (Some(Format::Fp32), Some(Format::Fp32)) if terms => {
+            bail!("{file} is not expanded: pass --weights and --activations with --weight-terms and --activation-terms")
+        }
+        (None | Some(Format::Fp32), None) | (Some(Format::Fp32) | None, Some(Format::Fp32)) => Ok(None),
+        (Some(Format::Fp32), Some(Format::Int(_))) | (Some(Format::Int(_)), Some(Format::Fp32)) => {
+            bail!("weights and activations are expanded together: pass integer precisions for both, as in int4x2")
+        }
+        (weights, activations) => {
+            let precision = |format| match format {
+                Some(Format::Int(precision)) => precision,
+                _ => default,
+            };
+            Ok(Some((Some(precision(weights)), Some(precision(activations)))))
+        }
+    }
+}
+
+impl Engine {
+    /// Runs the model.
+    pub(crate) fn run(&self, inputs: &[(String, Value)]) -> Result<Outputs> {
+        Ok(match self {
+            Engine::Expanded(model) => model.run(inputs)?,
+            Engine::Float(model) => model.run(inputs)?,
+        })
+    }
+
+    /// Inputs.
+    pub(crate) fn inputs(&self) -> &[Port] {
+        match self {
+            Engine::Expanded(model) => model.inputs(),
+            Engine::Float(model) => model.inputs(),
+        }
+    }
+
+    /// Precisions of weights and activations, as text: one, or the range over the layers.
+    pub(crate) fn precisions(&self) -> (String, String) {
+        let Engine::Expanded(model) = self else { return ("fp32".to_owned(), "fp32".to_owned()) };
+        let text = |pick: fn(&fpxint_runtime::LayerReport) -> Precision| {
+            let mut all: Vec<String> = model.layers().iter().map(|l| pick(l).to_string()).collect();
+            all.dedup();
+            if all.len() == 1 { all.swap_remove(0) } else { "mixed".to_owned() }
+        };
+        (text(|l| l.weights), text(|l| l.activations))
+    }
+}
+
+/// Effective bits of a precision, to stand beside an accuracy.
+pub(crate) fn effective_bits(text: &str) -> String {
+    text.parse::<Precision>().map_or("-".to_owned(), |p| p.total_bits().to_string())
+}

@@ -1,0 +1,123 @@
+//! Inputs of a model: from .npy files, or random.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow, bail};
+use fpxint_runtime::{Element, Port, Value};
+use ndarray::{ArrayD, Dimension, IxDyn};
+use ndarray_npy::{ReadNpyError, ReadNpyExt, ReadableElement, WriteNpyExt};
+
+use crate::args::Sizes;
+
+/// Reads `NAME=FILE.npy` arguments as the ports' element types.
+pub(crate) fn read(ports: &[Port], arguments: &[String]) -> Result<Vec<(String, Value)>> {
+    let parse = |argument: &String| {
+        let (name, file) = argument.rsplit_once('=').with_context(|| format!("`{argument}` is not NAME=FILE.npy"))?;
+        let Some(port) = ports.iter().find(|port| port.name == name) else {
+            let names: Vec<_> = ports.iter().map(|p| format!("`{}`", p.name)).collect();
+            bail!("the model has no input `{name}`; it has {}", names.join(", "));
+        };
+        let element = port.element.with_context(|| format!("input `{name}` is of an unsupported type"))?;
+        let value = read_npy(Path::new(file), element).with_context(|| format!("input `{name}`"))?;
+        Ok((name.to_owned(), value))
+    };
+    arguments.iter().map(parse).collect()
+}
+
+fn read_npy(path: &Path, element: Element) -> Result<Value> {
+    Ok(match element {
+        Element::F32 => Value::F32(typed(path, element)?),
+        Element::F64 => Value::F64(typed(path, element)?),
+        Element::I64 => Value::I64(typed(path, element)?),
+        Element::I32 => Value::I32(typed(path, element)?),
+        Element::I8 => Value::I8(typed(path, element)?),
+        Element::U8 => Value::U8(typed(path, element)?),
+        Element::Bool => Value::Bool(typed(path, element)?),
+    })
+}
+
+fn typed<T: ReadableElement>(path: &Path, wanted: Element) -> Result<ArrayD<T>> {
+    let file = File::open(path).with_context(|| path.display().to_string())?;
+    ArrayD::<T>::read_npy(BufReader::new(file)).map_err(|error| match error {
+        ReadNpyError::WrongDescriptor(found) => {
+            anyhow!("{} holds {found}, but the model takes {wanted}", path.display())
+        }
+        error => anyhow!("{}: not a .npy array that can be read: {error}", path.display()),
+    })
+}
+
+/// Writes a value as .npy.
+pub(crate) fn write_npy(path: &Path, value: &Value) -> Result<()> {
+    let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+    let file = std::io::BufWriter::new(file);
+    match value {
+        Value::F32(a) => a.write_npy(file),
+        Value::F64(a) => a.write_npy(file),
+        Value::I64(a) => a.write_npy(file),
+        Value::I32(a) => a.write_npy(file),
+        Value::I8(a) => a.write_npy(file),
+        Value::U8(a) => a.write_npy(file),
+        Value::Bool(a) => a.write_npy(file),
+    }
+    .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Pixels along a side where an image model leaves it open.
+const OPEN_IMAGE_SIZE: usize = 224;
+
+/// Random inputs for every port: normal floats; for integers token ids, masks of ones and types of zeros by name.
+pub(crate) fn random(ports: &[Port], sizes: Sizes, seed: u64) -> Result<Vec<(String, Value)>> {
+    let mut generator = Generator(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x1234_5678_9abc_def1);
+    let value = |port: &Port| {
+        let size = |(axis, dim): (usize, &Option<usize>)| match (dim, port.element, axis) {
+            (Some(size), _, _) => *size,
+            (None, _, 0) => sizes.batch as usize,
+            (None, Some(Element::F32), 2..) if port.shape.len() == 4 => OPEN_IMAGE_SIZE,
+            (None, _, _) => sizes.sequence as usize,
+        };
+        let shape = IxDyn(&port.shape.iter().enumerate().map(size).collect::<Vec<_>>());
+        let len = shape.size();
+        let integers = |g: &mut Generator| -> Vec<i64> {
+            match &port.name {
+                name if name.contains("mask") => vec![1; len],
+                name if name.contains("type") => vec![0; len],
+                _ => (0..len).map(|_| (g.next() % 1000) as i64).collect(),
+            }
+        };
+        let shaped = "as many values as the shape says";
+        let value = match port.element {
+            Some(Element::F32) => Value::F32(
+                ArrayD::from_shape_vec(shape, (0..len).map(|_| generator.normal()).collect()).context(shaped)?,
+            ),
+            Some(Element::I64) => Value::I64(ArrayD::from_shape_vec(shape, integers(&mut generator)).context(shaped)?),
+            Some(Element::I32) => {
+                let values = integers(&mut generator).into_iter().map(|v| v as i32).collect();
+                Value::I32(ArrayD::from_shape_vec(shape, values).context(shaped)?)
+            }
+            other => bail!("input `{}`: no random values of type {other:?}; pass a file", port.name),
+        };
+        Ok((port.name.clone(), value))
+    };
+    ports.iter().map(value).collect()
+}
+
+/// A small pseudo-random generator (splitmix64): inputs must not depend on a library's version.
+struct Generator(u64);
+
+impl Generator {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Nearly normal: the sum of twelve uniform values less six.
+    fn normal(&mut self) -> f32 {
+        let sum: f32 = (0..12).map(|_| (self.next() >> 40) as f32 / (1u32 << 24) as f32).sum();
+        sum - 6.0
+    }
+}

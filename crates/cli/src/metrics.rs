@@ -1,0 +1,109 @@
+//! How close two outputs are.
+
+use serde::Serialize;
+
+/// Differences between a reference `a` and `b`, over all runs compared.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Closeness {
+    pub name: String,
+    /// Largest `|a - b|`.
+    pub max_abs: f64,
+    /// Largest `|a - b|` relative to the largest `|a|`.
+    pub relative: f64,
+    /// Cosine of the angle between the two.
+    pub cosine: f64,
+    /// Signal to quantisation noise, in decibels; `null` where there is no noise.
+    pub sqnr_db: Option<f64>,
+    /// Share of rows (last axis) whose largest element is at the same place.
+    pub argmax_agreement: f64,
+}
+
+/// Sums from which [`Closeness`] is computed.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Tally {
+    max_difference: f64,
+    max_value: f64,
+    products: f64,
+    squares: [f64; 2],
+    noise: f64,
+    rows: u64,
+    agreeing: u64,
+}
+
+impl Tally {
+    /// Adds one run: rows of `width` values.
+    pub(crate) fn add(&mut self, a: &[f32], b: &[f32], width: usize) {
+        for (&a, &b) in a.iter().zip(b) {
+            let (a, b) = (f64::from(a), f64::from(b));
+            let difference = (a - b).abs();
+            // A NaN anywhere stays visible.
+            if difference > self.max_difference || difference.is_nan() {
+                self.max_difference = difference;
+            }
+            self.max_value = self.max_value.max(a.abs());
+            self.products += a * b;
+            self.squares[0] += a * a;
+            self.squares[1] += b * b;
+            self.noise += (a - b) * (a - b);
+        }
+        for (a, b) in a.chunks(width.max(1)).zip(b.chunks(width.max(1))) {
+            self.rows += 1;
+            self.agreeing += u64::from(argmax(a) == argmax(b));
+        }
+    }
+
+    /// The figures.
+    pub(crate) fn closeness(&self, name: &str) -> Closeness {
+        let ratio = |x: f64, y: f64, none: f64| if y == 0.0 { none } else { x / y };
+        let noiseless = if self.noise == 0.0 { 1.0 } else { 0.0 };
+        Closeness {
+            name: name.to_owned(),
+            max_abs: self.max_difference,
+            relative: ratio(
+                self.max_difference,
+                self.max_value,
+                if self.max_difference == 0.0 { 0.0 } else { f64::INFINITY },
+            ),
+            cosine: ratio(self.products, (self.squares[0] * self.squares[1]).sqrt(), noiseless),
+            sqnr_db: (self.noise > 0.0).then(|| 10.0 * (self.squares[0] / self.noise).log10()),
+            argmax_agreement: ratio(self.agreeing as f64, self.rows as f64, 1.0),
+        }
+    }
+}
+
+/// Index of the first largest value.
+pub(crate) fn argmax(row: &[f32]) -> usize {
+    let mut best = 0;
+    for (i, value) in row.iter().enumerate() {
+        if *value > row[best] || row[best].is_nan() {
+            best = i;
+        }
+    }
+    best
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_figures() {
+        let mut tally = Tally::default();
+        tally.add(&[3.0, 4.0, 0.0, 1.0], &[3.0, 2.0, 0.0, 1.0], 2);
+        let c = tally.closeness("y");
+        assert_eq!((c.max_abs, c.relative, c.argmax_agreement), (2.0, 0.5, 0.5));
+        assert!((c.cosine - 18.0 / (26f64 * 14.0).sqrt()).abs() < 1e-12);
+        assert!((c.sqnr_db.unwrap() - 10.0 * 6.5f64.log10()).abs() < 1e-12);
+    }
+
+    #[test]
+    fn equal_outputs_and_nan() {
+        let mut tally = Tally::default();
+        tally.add(&[0.0, 0.0], &[0.0, 0.0], 2);
+        let c = tally.closeness("y");
+        assert_eq!((c.relative, c.cosine, c.sqnr_db, c.argmax_agreement), (0.0, 1.0, None, 1.0));
+        tally.add(&[1.0, 2.0], &[f32::NAN, 2.0], 2);
+        assert!(tally.closeness("y").max_abs.is_nan());
+        assert_eq!(argmax(&[f32::NAN, 1.0, 3.0, 3.0]), 2);
+    }
+}

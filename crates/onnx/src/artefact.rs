@@ -1,0 +1,249 @@
+//! Reads an artefact back: the sum of scaled integer terms that [`crate::write`] leaves where a weight was.
+//!
+//! ```text
+//! Add( .. Add(T_1, T_2) .., T_n)       left-associated, T_1 alone for one term
+//! T_i = DequantizeLinear(term_i, scale_i)   or   Mul(Cast(term_i), scale_i)
+//! ```
+//!
+//! Terms are INT2, INT4 or INT8 tensors, scales f32: a scalar, or one value an output channel. Names do not matter. The
+//! metadata adds what the graph does not say: bits per term of a single term, and the activations.
+
+use std::collections::HashMap;
+
+use fpxint::{Geometry, Precision, Series};
+use serde::{Deserialize, Serialize};
+
+use crate::constants::{Constant, wrap};
+use crate::error::shown;
+use crate::index::Index;
+use crate::node::{input, int, node_name, onnx_op};
+use crate::proto::{GraphProto, ModelProto, NodeProto, tensor_proto::DataType};
+use crate::{Error, foreign, tensor};
+
+/// Key of the format version.
+pub(crate) const VERSION_KEY: &str = "fpxint.version";
+/// Prefix of the key of a layer's record.
+pub(crate) const LAYER_KEY: &str = "fpxint.layer.";
+/// Version of the format that this crate writes, and the newest that it reads.
+pub(crate) const VERSION: u64 = 1;
+/// Terms of a series of most terms: 32 bits of 2.
+const MAX_TERMS: usize = 16;
+
+/// What the metadata says of a layer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Record {
+    /// Name of the layer.
+    pub name: String,
+    /// Precision of the weights.
+    pub weights: String,
+    /// Precision of the activations.
+    pub activations: String,
+    /// Largest bound over the channels, for every prefix.
+    pub bounds: Vec<f64>,
+    /// Mean dropped part of every proper prefix, one a channel, in units of `scale_n * 2^-X`.
+    pub means: Vec<Vec<i64>>,
+}
+
+/// A record whose precisions are parsed.
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub weights: Precision,
+    pub activations: Precision,
+    pub means: Vec<Vec<i64>>,
+}
+
+/// The `fpxint.` part of a model's metadata.
+#[derive(Debug, Default)]
+pub(crate) struct Metadata {
+    /// The file says that fpxint wrote it.
+    pub is_ours: bool,
+    layers: HashMap<String, Known>,
+}
+
+impl Metadata {
+    /// Reads the metadata of a model.
+    pub fn read(model: &ModelProto, file: &str) -> Result<Self, Error> {
+        let mut metadata = Self::default();
+        for entry in &model.metadata_props {
+            let (key, value) = (entry.key.as_deref().unwrap_or(""), entry.value.as_deref().unwrap_or(""));
+            let fault = |reason: String| Error::Artefact {
+                file: file.to_owned(),
+                name: format!("metadata {}", shown(key)),
+                reason,
+            };
+            if key == VERSION_KEY {
+                let version: u64 = value.parse().map_err(|_| fault("it is no version number".to_owned()))?;
+                if version > VERSION {
+                    return Err(Error::Newer { file: file.to_owned(), version: version.to_string() });
+                }
+                metadata.is_ours = true;
+            } else if key.starts_with(LAYER_KEY) {
+                let record: Record = serde_json::from_str(value).map_err(|e| fault(e.to_string()))?;
+                let precision = |text: &str| text.parse::<Precision>().map_err(|e| fault(e.to_string()));
+                let (weights, activations) = (precision(&record.weights)?, precision(&record.activations)?);
+                metadata.layers.insert(record.name, Known { weights, activations, means: record.means });
+            }
+        }
+        Ok(metadata)
+    }
+
+    pub fn layer(&self, name: &str) -> Option<&Known> {
+        self.layers.get(name)
+    }
+
+    /// The error for a weight at `node` that looks like a series and is none.
+    pub fn fault(&self, file: &str, node: &NodeProto, reason: String) -> Error {
+        if self.is_ours {
+            Error::Artefact { file: file.to_owned(), name: node_name(node), reason }
+        } else {
+            foreign::already_quantised(node, file)
+        }
+    }
+}
+
+/// One summand.
+#[derive(Debug)]
+struct Term {
+    digits: Constant,
+    /// Bits it is stored in.
+    storage: u32,
+    scale: Vec<f32>,
+    /// Axis of the scales; `None` for a scalar.
+    axis: Option<usize>,
+}
+
+/// A weight in the form of an artefact.
+#[derive(Debug)]
+pub(crate) struct Pattern {
+    terms: Vec<Term>,
+    /// Nodes that make it.
+    nodes: Vec<usize>,
+}
+
+/// The terms of a layer, with what their integers mean.
+#[derive(Debug, Clone)]
+pub(crate) struct SeriesPlan {
+    terms: Vec<Constant>,
+    /// `scale_1`.
+    scales: Vec<f32>,
+    pub precision: Precision,
+    means: Vec<Vec<i64>>,
+    /// Nodes that make the weight.
+    pub nodes: Vec<usize>,
+}
+
+impl Pattern {
+    /// The pattern that ends in `name`, if it is one.
+    pub fn find(index: &Index, name: &str) -> Option<Self> {
+        let mut pattern = Self { terms: Vec::new(), nodes: Vec::new() };
+        let mut name = name;
+        loop {
+            if pattern.terms.len() == MAX_TERMS {
+                return None;
+            }
+            let node = index.maker(name)?;
+            if onnx_op(node) != "Add" {
+                pattern.term(index, name)?;
+                break;
+            }
+            pattern.nodes.push(index.producer(name)?);
+            pattern.term(index, input(node, 1)?)?;
+            name = input(node, 0)?;
+        }
+        pattern.terms.reverse();
+        let shape = pattern.shape();
+        pattern.terms.iter().all(|t| t.digits.shape == shape).then_some(pattern)
+    }
+
+    fn term(&mut self, index: &Index, name: &str) -> Option<()> {
+        let node = index.maker(name)?;
+        self.nodes.push(index.producer(name)?);
+        let (term, by_axis) = match onnx_op(node) {
+            "DequantizeLinear" if node.input.len() == 2 && int(node, "block_size", 0) == 0 => {
+                (input(node, 0)?, Some(int(node, "axis", 1)))
+            }
+            "Mul" if node.input.len() == 2 => {
+                let cast = index.maker(input(node, 0)?).filter(|n| onnx_op(n) == "Cast")?;
+                if int(cast, "to", 0) != i64::from(DataType::Float as i32) {
+                    return None;
+                }
+                self.nodes.push(index.producer(input(node, 0)?)?);
+                (input(cast, 0)?, None)
+            }
+            _ => return None,
+        };
+        let digits = Constant::direct(index, term)?;
+        let storage = tensor::digit_bits(digits.tensor(index.graph)?)?;
+        let scales = Constant::direct(index, input(node, 1)?).filter(|c| c.dtype == DataType::Float as i32)?;
+        let rank = digits.shape.len();
+        let axis = match (by_axis, scales.shape.as_slice()) {
+            (_, []) => None,
+            (Some(axis), &[len]) => Some(wrap(axis, rank).filter(|&axis| digits.shape[axis] == len)?),
+            (None, shape) if shape.len() == rank => {
+                let axis = shape.iter().position(|&dim| dim != 1).unwrap_or(0);
+                let fits = |(i, &dim): (usize, &usize)| dim == if i == axis { digits.shape[axis] } else { 1 };
+                Some(axis).filter(|_| shape.iter().enumerate().all(fits))
+            }
+            _ => return None,
+        };
+        self.terms.push(Term { digits, storage, scale: scales.floats(index.graph)?, axis });
+        Some(())
+    }
+
+    /// Dimensions of the weight.
+    pub fn shape(&self) -> &[usize] {
+        self.terms.first().map_or(&[], |t| &t.digits.shape)
+    }
+
+    /// Checks the scales against each other and against the geometry.
+    pub fn series(self, geometry: &Geometry, known: Option<&Known>) -> Result<SeriesPlan, String> {
+        let first = self.terms.first().ok_or("it has no terms")?;
+        let channels = geometry.channels_out();
+        if self.terms.iter().any(|t| t.axis.is_some_and(|axis| axis != geometry.channel_axis() && t.scale.len() > 1)) {
+            return Err("its scales do not lie along the output channels".to_owned());
+        }
+        if self.terms.iter().any(|t| t.scale.len() != first.scale.len() || ![1, channels].contains(&t.scale.len())) {
+            return Err(format!("its terms have different numbers of scales for {channels} channels"));
+        }
+        let order = self.terms.len() as u32;
+        let precision = match known {
+            Some(known) if known.weights.order() == order => known.weights,
+            Some(known) => return Err(format!("{order} terms where the metadata say {}", known.weights)),
+            None => Precision::new(self.bits()?, order).map_err(|e| e.to_string())?,
+        };
+        for (i, term) in self.terms.iter().enumerate() {
+            let step = 2f32.powi(-(precision.bits() as i32 * i as i32));
+            if first.scale.iter().zip(&term.scale).any(|(first, scale)| (first * step).to_bits() != scale.to_bits()) {
+                return Err(format!("the scales of term {} are not those of {precision}", i + 1));
+            }
+        }
+        let means = known.map_or_else(Vec::new, |known| known.means.clone());
+        let (scales, nodes) = (first.scale.clone(), self.nodes);
+        Ok(SeriesPlan { terms: self.terms.into_iter().map(|t| t.digits).collect(), scales, precision, means, nodes })
+    }
+
+    /// Bits per term: the ratio of successive scales, or of a single term, its storage.
+    fn bits(&self) -> Result<u32, String> {
+        let storage = self.terms[0].storage;
+        let Some(second) = self.terms.get(1) else { return Ok(storage) };
+        let Some(at) = self.terms[0].scale.iter().position(|&s| s != 0.0) else { return Ok(storage) };
+        let ratio = self.terms[0].scale[at] / second.scale[at];
+        (2..=8).find(|&bits| ratio == (1u32 << bits) as f32).ok_or(format!("its scales fall by {ratio}"))
+    }
+}
+
+impl SeriesPlan {
+    /// Decodes the terms.
+    pub fn decode(&self, graph: &GraphProto, name: &str, geometry: &Geometry, file: &str) -> Result<Series, Error> {
+        let damaged = || Error::Artefact {
+            file: file.to_owned(),
+            name: shown(name),
+            reason: "a term cannot be unpacked".to_owned(),
+        };
+        let digits = |c: &Constant| c.tensor(graph).and_then(|t| tensor::digits(t, c.len())).ok_or_else(damaged);
+        let terms = self.terms.iter().map(digits).collect::<Result<Vec<_>, _>>()?;
+        let (shape, axis) = (geometry.weight_shape(), geometry.channel_axis());
+        Series::from_terms(name, self.precision, shape, axis, self.scales.clone(), &terms, self.means.clone())
+            .map_err(|e| Error::Artefact { file: file.to_owned(), name: shown(name), reason: e.to_string() })
+    }
+}

@@ -1,0 +1,253 @@
+//! A model as read: its layers, decoded one at a time, and the graph around them.
+
+use std::{collections::HashSet, fs::File, io::Read, path::Path};
+
+use bytes::Bytes;
+use fpxint::{Geometry, Layer, Precision, Weight};
+use prost::Message;
+
+use crate::artefact::Metadata;
+use crate::index::Index;
+use crate::layers::{Plan, Source};
+use crate::proto::{GraphProto, ModelProto, ValueInfoProto, tensor_shape_proto::dimension, type_proto};
+use crate::{Error, Limits, check, error::shown, fold, foreign, layers, tensor, wire};
+
+/// What is known of a layer before its weights are decoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerInfo {
+    /// Name of the node or, without one, of its output; unique in the model.
+    pub name: String,
+    /// `Conv`, `Gemm` or `MatMul`.
+    pub op_type: &'static str,
+    /// What it computes.
+    pub geometry: Geometry,
+    /// Precision of the weights, where they are a series already.
+    pub weights: Option<Precision>,
+    /// Precision of the activations, where an artefact states it.
+    pub activations: Option<Precision>,
+    /// Number of weights.
+    pub elements: usize,
+}
+
+/// A node with constant weights that is left as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skipped {
+    /// Name of the node.
+    pub name: String,
+    /// Its operator.
+    pub op_type: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// A dimension of an input or output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Dim {
+    /// Known.
+    Fixed(u64),
+    /// The same wherever the symbol occurs.
+    Symbol(String),
+    /// Not stated.
+    Unknown,
+}
+
+/// An input or output of a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ValueInfo {
+    /// Its name.
+    pub name: String,
+    /// ONNX name of its element type, as in `FLOAT`; `UNDEFINED` for what is no tensor.
+    pub elem_type: String,
+    /// Its dimensions; empty for a scalar, and where the file states none.
+    pub dims: Vec<Dim>,
+}
+
+/// An ONNX model whose layers are found and whose weights are still in the file's bytes.
+#[derive(Debug)]
+pub struct Model {
+    pub(crate) file: String,
+    pub(crate) proto: ModelProto,
+    pub(crate) plans: Vec<Plan>,
+    bytes: Bytes,
+    infos: Vec<LayerInfo>,
+    skipped: Vec<Skipped>,
+    opset: i64,
+}
+
+/// Reads a model file: an FP32, FP16 or BF16 model or an artefact.
+///
+/// # Errors
+/// Every variant of [`Error`] but the last two; the file is not trusted in anything.
+pub fn read(path: &Path, limits: &Limits) -> Result<Model, Error> {
+    let io = |source| Error::Io { path: path.to_owned(), source };
+    let mut file = File::open(path).map_err(io)?;
+    let length = file.metadata().map_err(io)?.len();
+    let label = printable_path(path);
+    if length > limits.max_file_bytes {
+        return Err(oversize(label, limits));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
+    file.by_ref().take(limits.max_file_bytes.saturating_add(1)).read_to_end(&mut bytes).map_err(io)?;
+    parse(bytes.into(), &label, limits)
+}
+
+/// Reads a model from memory; `label` stands for the file in messages.
+///
+/// # Errors
+/// As [`read`], without [`Error::Io`].
+pub fn parse(bytes: Bytes, label: &str, limits: &Limits) -> Result<Model, Error> {
+    let not_onnx = |reason: String| Error::NotOnnx { file: label.to_owned(), reason };
+    if bytes.len() as u64 > limits.max_file_bytes {
+        return Err(oversize(label.to_owned(), limits));
+    }
+    let beyond = |what: &str, limit| Error::Limit { file: label.to_owned(), what: what.to_owned(), limit };
+    wire::scan(&bytes, limits).map_err(|fault| match fault {
+        wire::Fault::Malformed(at) => not_onnx(format!("its protobuf is malformed at byte {at}")),
+        wire::Fault::Nodes => beyond("the number of nodes", limits.max_nodes),
+        wire::Fault::Records => beyond("the number of records", limits.max_records),
+    })?;
+    let proto = ModelProto::decode(bytes.clone()).map_err(|e| not_onnx(e.to_string().escape_debug().to_string()))?;
+    let graph = check::check(&proto, label, limits)?;
+    let opset = check::opset(&proto).unwrap_or(0);
+    let metadata = Metadata::read(&proto, label)?;
+    foreign::refuse(&proto, graph, label)?;
+    let index = Index::new(graph);
+    let mut found = layers::find(&index, &metadata, label)?;
+    foreign::list_skipped(&proto, &index, &mut found);
+    let claimed: HashSet<usize> = found.plans.iter().filter_map(series_nodes).flatten().copied().collect();
+    if let Some(node) = foreign::unclaimed(graph, &claimed) {
+        let reason = "it is not part of an expanded weight".to_owned();
+        return Err(metadata.fault(label, node, reason));
+    }
+    let infos = found.plans.iter().map(info).collect();
+    Ok(Model { file: label.to_owned(), proto, plans: found.plans, bytes, infos, skipped: found.skipped, opset })
+}
+
+fn oversize(file: String, limits: &Limits) -> Error {
+    Error::Limit { file, what: "the size of the file in bytes".to_owned(), limit: limits.max_file_bytes }
+}
+
+fn printable_path(path: &Path) -> String {
+    path.display().to_string().chars().map(|c| if c.is_control() { '_' } else { c }).collect()
+}
+
+fn series_nodes(plan: &Plan) -> Option<&Vec<usize>> {
+    match &plan.source {
+        Source::Series(series) => Some(&series.nodes),
+        Source::Float(_) => None,
+    }
+}
+
+fn info(plan: &Plan) -> LayerInfo {
+    let weights = match &plan.source {
+        Source::Series(series) => Some(series.precision),
+        Source::Float(_) => None,
+    };
+    LayerInfo {
+        name: plan.name.clone(),
+        op_type: plan.op_type,
+        geometry: plan.geometry.clone(),
+        weights,
+        activations: plan.activations,
+        elements: plan.geometry.weight_shape().iter().product(),
+    }
+}
+
+impl Model {
+    /// The layers in the order of the graph; a layer's place here is its identity.
+    pub fn layers(&self) -> &[LayerInfo] {
+        &self.infos
+    }
+
+    /// Decodes layer `index`: weights and bias with everything folded into them, in f64, rounded once to f32.
+    ///
+    /// DOUBLE weights are rounded to f32 before anything is folded into them.
+    ///
+    /// # Errors
+    /// [`Error::Artefact`] for terms that are no series, [`Error::DataType`] for parameters that are no floats.
+    ///
+    /// # Panics
+    /// Unless `index < self.layers().len()`.
+    pub fn layer(&self, index: usize) -> Result<Layer, Error> {
+        let (plan, graph) = (&self.plans[index], self.graph());
+        let not_float = |name: &str| {
+            let dtype = "that is no float".to_owned();
+            Error::DataType { file: self.file.clone(), tensor: shown(name), dtype }
+        };
+        let affine = fold::compose(graph, plan).ok_or_else(|| not_float(&plan.name))?;
+        let weight = match &plan.source {
+            Source::Float(constant) => {
+                let mut values = constant.floats(graph).ok_or_else(|| not_float(constant.name(graph)))?;
+                if let Some(factor) = &affine.factor {
+                    scale_channels(&mut values, factor, &plan.geometry);
+                }
+                Weight::Float(values)
+            }
+            Source::Series(series) => Weight::Series(series.decode(graph, &plan.name, &plan.geometry, &self.file)?),
+        };
+        let bias = affine.shift.map(|shift| shift.into_iter().map(|v| v as f32).collect());
+        Ok(Layer { name: plan.name.clone(), geometry: plan.geometry.clone(), weight, bias })
+    }
+
+    /// Nodes with constant weights that are not expanded, and why.
+    pub fn skipped(&self) -> &[Skipped] {
+        &self.skipped
+    }
+
+    /// The file as read.
+    pub fn original(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// Whether some layer's weights are a series already.
+    pub fn is_artefact(&self) -> bool {
+        self.infos.iter().any(|layer| layer.weights.is_some())
+    }
+
+    /// Inputs of the graph that are no initialisers.
+    pub fn inputs(&self) -> Vec<ValueInfo> {
+        let graph = self.graph();
+        let constants: HashSet<&str> = graph.initializer.iter().filter_map(|t| t.name.as_deref()).collect();
+        let given = graph.input.iter().filter(|i| !constants.contains(i.name.as_deref().unwrap_or("")));
+        given.map(value_info).collect()
+    }
+
+    /// Outputs of the graph.
+    pub fn outputs(&self) -> Vec<ValueInfo> {
+        self.graph().output.iter().map(value_info).collect()
+    }
+
+    /// Version of ONNX's own operator set.
+    pub fn opset(&self) -> i64 {
+        self.opset
+    }
+
+    pub(crate) fn graph(&self) -> &GraphProto {
+        self.proto.graph.as_ref().expect("a checked model has a graph")
+    }
+}
+
+/// `w[c] *= factor[c]` in f64, along the channels of a layer's weights.
+fn scale_channels(values: &mut [f32], factor: &[f64], geometry: &Geometry) {
+    let inner: usize = geometry.weight_shape()[geometry.channel_axis() + 1..].iter().product();
+    for (block, run) in values.chunks_mut(inner).enumerate() {
+        let factor = factor[block % factor.len()];
+        run.iter_mut().for_each(|w| *w = (f64::from(*w) * factor) as f32);
+    }
+}
+
+fn value_info(info: &ValueInfoProto) -> ValueInfo {
+    let name = info.name.clone().unwrap_or_default();
+    let tensor = match info.r#type.as_ref().and_then(|t| t.value.as_ref()) {
+        Some(type_proto::Value::TensorType(tensor)) => Some(tensor),
+        _ => None,
+    };
+    let elem_type = tensor::type_name(tensor.and_then(|t| t.elem_type).unwrap_or(0));
+    let dim = |dim: &crate::proto::tensor_shape_proto::Dimension| match &dim.value {
+        Some(dimension::Value::DimValue(size)) => u64::try_from(*size).map_or(Dim::Unknown, Dim::Fixed),
+        Some(dimension::Value::DimParam(symbol)) if !symbol.is_empty() => Dim::Symbol(symbol.clone()),
+        _ => Dim::Unknown,
+    };
+    let dims = tensor.and_then(|t| t.shape.as_ref()).map_or_else(Vec::new, |s| s.dim.iter().map(dim).collect());
+    ValueInfo { name, elem_type, dims }
+}

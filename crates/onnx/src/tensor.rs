@@ -1,0 +1,162 @@
+//! `TensorProto`: checks of dimensions and length, and decoding of numbers.
+
+use fpxint::{packed_len, unpack};
+use half::{bf16, f16};
+
+use crate::error::shown;
+use crate::proto::{TensorProto, tensor_proto::DataLocation, tensor_proto::DataType};
+use crate::{Error, Limits};
+
+/// Bits of one element; `None` for strings and types that fpxint does not know.
+fn element_bits(dtype: DataType) -> Option<u64> {
+    use DataType::*;
+    Some(match dtype {
+        Int2 | Uint2 => 2,
+        Int4 | Uint4 | Float4e2m1 => 4,
+        Bool | Int8 | Uint8 | Float8e4m3fn | Float8e4m3fnuz | Float8e5m2 | Float8e5m2fnuz | Float8e8m0 => 8,
+        Int16 | Uint16 | Float16 | Bfloat16 => 16,
+        Float | Int32 | Uint32 => 32,
+        Double | Int64 | Uint64 | Complex64 => 64,
+        Complex128 => 128,
+        _ => return None,
+    })
+}
+
+/// The data type, where ONNX has it.
+pub(crate) fn data_type(tensor: &TensorProto) -> Option<DataType> {
+    DataType::try_from(tensor.data_type.unwrap_or(0)).ok()
+}
+
+/// Text of a data type for a message.
+pub(crate) fn type_name(dtype: i32) -> String {
+    DataType::try_from(dtype).map_or_else(|_| format!("{dtype}"), |known| known.as_str_name().to_owned())
+}
+
+/// A type whose values are weights: FLOAT, FLOAT16, BFLOAT16, DOUBLE.
+pub(crate) fn is_float(dtype: i32) -> bool {
+    use DataType::*;
+    matches!(DataType::try_from(dtype), Ok(Float | Float16 | Bfloat16 | Double))
+}
+
+/// Dimensions as sizes; `check` has passed.
+pub(crate) fn shape(tensor: &TensorProto) -> Vec<usize> {
+    tensor.dims.iter().map(|&d| d as usize).collect()
+}
+
+/// Checks the place, dimensions and length of a tensor, without decoding it.
+pub(crate) fn check(tensor: &TensorProto, name: &str, file: &str, limits: &Limits) -> Result<(), Error> {
+    let (file, tensor_name) = (file.to_owned(), || shown(name));
+    if tensor.data_location == Some(DataLocation::External as i32) || !tensor.external_data.is_empty() {
+        return Err(Error::ExternalData { file, tensor: tensor_name() });
+    }
+    let product = tensor.dims.iter().try_fold(1u64, |product, &d| product.checked_mul(u64::try_from(d).ok()?));
+    // A zero dimension must not hide others that overflow.
+    let sizes = tensor.dims.iter().try_fold(1u64, |product, &d| product.checked_mul(u64::try_from(d).ok()?.max(1)));
+    let (Some(elements), Some(_)) = (product, sizes) else {
+        let mut dims = format!("{:?}", &tensor.dims[..tensor.dims.len().min(8)]);
+        if tensor.dims.len() > 8 {
+            dims.push_str(" ..");
+        }
+        return Err(Error::Dimension { file, tensor: tensor_name(), dims });
+    };
+    if elements > limits.max_tensor_elements {
+        let what = format!("tensor {} of {elements} elements", tensor_name());
+        return Err(Error::Limit { file, what, limit: limits.max_tensor_elements });
+    }
+    let Some(dtype) = data_type(tensor) else { return Ok(()) };
+    let Some(bits) = element_bits(dtype) else { return Ok(()) };
+    let (expected, found, unit) = match raw(tensor) {
+        Some(raw) => (elements.saturating_mul(bits).div_ceil(8), raw.len() as u64, "bytes"),
+        None => typed_lengths(tensor, dtype, elements),
+    };
+    if expected != found {
+        return Err(Error::Truncated { file, tensor: tensor_name(), expected, found, unit });
+    }
+    Ok(())
+}
+
+/// Values needed and found in the typed field that a data type uses.
+fn typed_lengths(tensor: &TensorProto, dtype: DataType, elements: u64) -> (u64, u64, &'static str) {
+    use DataType::*;
+    let (expected, found) = match dtype {
+        Float => (elements, tensor.float_data.len()),
+        Complex64 => (elements.saturating_mul(2), tensor.float_data.len()),
+        Double => (elements, tensor.double_data.len()),
+        Complex128 => (elements.saturating_mul(2), tensor.double_data.len()),
+        Int64 => (elements, tensor.int64_data.len()),
+        Uint32 | Uint64 => (elements, tensor.uint64_data.len()),
+        Int4 | Uint4 | Float4e2m1 => (elements.div_ceil(2), tensor.int32_data.len()),
+        Int2 | Uint2 => (elements.div_ceil(4), tensor.int32_data.len()),
+        _ => (elements, tensor.int32_data.len()),
+    };
+    (expected, found as u64, "values")
+}
+
+fn raw(tensor: &TensorProto) -> Option<&[u8]> {
+    tensor.raw_data.as_deref().filter(|raw| !raw.is_empty())
+}
+
+/// Values of a float tensor in f32: FLOAT16 and BFLOAT16 exactly, DOUBLE rounded. `None` for another type.
+pub(crate) fn floats(tensor: &TensorProto) -> Option<Vec<f32>> {
+    let half_bits = |&v: &i32| v as u16;
+    Some(match (data_type(tensor)?, raw(tensor)) {
+        (DataType::Float, Some(raw)) => words(raw, f32::from_le_bytes),
+        (DataType::Float, None) => tensor.float_data.clone(),
+        (DataType::Float16, Some(raw)) => words(raw, |b| f16::from_le_bytes(b).to_f32()),
+        (DataType::Float16, None) => tensor.int32_data.iter().map(|v| f16::from_bits(half_bits(v)).to_f32()).collect(),
+        (DataType::Bfloat16, Some(raw)) => words(raw, |b| bf16::from_le_bytes(b).to_f32()),
+        (DataType::Bfloat16, None) => {
+            tensor.int32_data.iter().map(|v| bf16::from_bits(half_bits(v)).to_f32()).collect()
+        }
+        (DataType::Double, Some(raw)) => words(raw, |b| f64::from_le_bytes(b) as f32),
+        (DataType::Double, None) => tensor.double_data.iter().map(|&v| v as f32).collect(),
+        _ => return None,
+    })
+}
+
+/// Values of a float tensor in f64, all types exactly.
+pub(crate) fn doubles(tensor: &TensorProto) -> Option<Vec<f64>> {
+    match (data_type(tensor)?, raw(tensor)) {
+        (DataType::Double, Some(raw)) => Some(words(raw, f64::from_le_bytes)),
+        (DataType::Double, None) => Some(tensor.double_data.clone()),
+        _ => Some(floats(tensor)?.into_iter().map(f64::from).collect()),
+    }
+}
+
+/// Values of an INT64 or INT32 tensor.
+pub(crate) fn integers(tensor: &TensorProto) -> Option<Vec<i64>> {
+    Some(match (data_type(tensor)?, raw(tensor)) {
+        (DataType::Int64, Some(raw)) => words(raw, i64::from_le_bytes),
+        (DataType::Int64, None) => tensor.int64_data.clone(),
+        (DataType::Int32, Some(raw)) => words(raw, |b| i64::from(i32::from_le_bytes(b))),
+        (DataType::Int32, None) => tensor.int32_data.iter().map(|&v| i64::from(v)).collect(),
+        _ => return None,
+    })
+}
+
+/// Bits in which a tensor of term digits is stored: INT2, INT4 or INT8.
+pub(crate) fn digit_bits(tensor: &TensorProto) -> Option<u32> {
+    match data_type(tensor)? {
+        DataType::Int2 => Some(2),
+        DataType::Int4 => Some(4),
+        DataType::Int8 => Some(8),
+        _ => None,
+    }
+}
+
+/// Digits of an INT2, INT4 or INT8 tensor of `len` elements.
+pub(crate) fn digits(tensor: &TensorProto, len: usize) -> Option<Vec<i8>> {
+    let bits = digit_bits(tensor)?;
+    match raw(tensor) {
+        Some(raw) => unpack(raw, len, bits),
+        None => {
+            let bytes: Vec<u8> = tensor.int32_data.iter().map(|&v| v as u8).collect();
+            debug_assert_eq!(bytes.len(), packed_len(len, bits));
+            unpack(&bytes, len, bits)
+        }
+    }
+}
+
+fn words<const N: usize, T>(raw: &[u8], decode: impl Fn([u8; N]) -> T) -> Vec<T> {
+    raw.as_chunks::<N>().0.iter().map(|&chunk| decode(chunk)).collect()
+}

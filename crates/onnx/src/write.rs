@@ -1,0 +1,306 @@
+//! Writes an artefact: plain ONNX in which each expanded weight is the sum of its scaled integer terms.
+//!
+//! ```text
+//! Add( .. Add(DQ(M_1, scale_1), DQ(M_2, scale_2)) .., DQ(M_n, scale_n))      left-associated
+//! ```
+//!
+//! INT4 tensors need operator set 21 and INT2 tensors 25, and a file cannot mix sets, so the whole model is raised. Where
+//! an operator cannot be carried over, the terms take the next wider type, down to INT8 in operator set 13; and where not
+//! even that is reachable, to `Mul(Cast(INT8), scale)`, which every set has. The digits stay the same throughout.
+//!
+//! The bytes are a function of the model and the encoded layers alone.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::path::Path;
+
+use prost::Message;
+
+use crate::artefact::{LAYER_KEY, Record, VERSION, VERSION_KEY};
+use crate::assemble::{Names, in_float, rebuild_named};
+use crate::encode::EncodedLayer;
+use crate::error::shown;
+use crate::layers::Plan;
+use crate::model::Model;
+use crate::node::{input, int_attribute, make};
+use crate::proto::{ModelProto, NodeProto, StringStringEntryProto, TensorProto, tensor_proto::DataType};
+use crate::{Error, Unraisable, check, raise};
+
+/// What was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// Size of the file.
+    pub bytes: u64,
+    /// Version of ONNX's operator set in it.
+    pub opset: i64,
+    /// Version of its intermediate representation.
+    pub ir_version: i64,
+    /// Narrowest type of its terms: `INT2`, `INT4` or `INT8`.
+    pub storage: &'static str,
+    /// Why the terms are stored wider than they need be: the node that keeps the operator set low.
+    pub note: Option<String>,
+}
+
+/// A form of the terms, and what it asks of the file.
+#[derive(Debug, Clone, Copy)]
+struct Form {
+    /// Narrowest type a digit is stored in.
+    bits: u32,
+    opset: i64,
+    ir_version: i64,
+    /// DequantizeLinear, or else Mul and Cast.
+    dequantize: bool,
+}
+
+/// From the narrowest to the one that any model takes.
+const FORMS: [Form; 4] = [
+    Form { bits: 2, opset: 25, ir_version: 13, dequantize: true },
+    Form { bits: 4, opset: 21, ir_version: 10, dequantize: true },
+    Form { bits: 8, opset: 13, ir_version: 4, dequantize: true },
+    Form { bits: 8, opset: 7, ir_version: 4, dequantize: false },
+];
+
+/// Largest file protobuf can be.
+const MAX_BYTES: u64 = (1 << 31) - 1;
+
+/// Writes `model` with the weights of `layers` replaced by their terms; a layer of the model that is not among them stays
+/// as it is. The file appears whole or not at all: it is written beside its place, synced and renamed.
+///
+/// # Errors
+/// [`Error::Write`]; then nothing is left behind and an existing file is untouched.
+///
+/// # Panics
+/// If an encoded layer is none of the model's: a mistake of the caller.
+pub fn write(model: &Model, layers: &[EncodedLayer], path: &Path) -> Result<Written, Error> {
+    let (proto, form, note) = artefact(model, layers);
+    let failed = |source| Error::Write { path: path.to_owned(), source };
+    if proto.encoded_len() as u64 > MAX_BYTES {
+        return Err(failed(io::Error::other("the artefact would be beyond 2 GiB, which ONNX cannot hold in one file")));
+    }
+    let bytes = proto.encode_to_vec();
+    persist(path, &bytes).map_err(failed)?;
+    let narrowest = layers.iter().map(|layer| layer.storage.max(form.bits)).min().unwrap_or(8);
+    let storage = match narrowest {
+        2 => "INT2",
+        4 => "INT4",
+        _ => "INT8",
+    };
+    let (opset, ir_version) = (check::opset(&proto).unwrap_or(0), proto.ir_version.unwrap_or(0));
+    Ok(Written { bytes: bytes.len() as u64, opset, ir_version, storage, note })
+}
+
+fn persist(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".fpxint-");
+    #[cfg(unix)]
+    let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o666); // The umask applies, as for any new file.
+    #[cfg(unix)]
+    builder.permissions(permissions);
+    let mut file = builder.tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|e| e.error)?;
+    Ok(())
+}
+
+/// The artefact, the form its terms take, and why not a narrower one.
+fn artefact(model: &Model, layers: &[EncodedLayer]) -> (ModelProto, Form, Option<String>) {
+    let by_name: HashMap<&str, &EncodedLayer> = layers.iter().map(|layer| (layer.name.as_str(), layer)).collect();
+    let encoded: Vec<Option<&EncodedLayer>> =
+        model.plans.iter().map(|plan| by_name.get(plan.name.as_str()).copied()).collect();
+    assert_eq!(encoded.iter().flatten().count(), layers.len(), "every encoded layer is one of the model's");
+    for (plan, layer) in model.plans.iter().zip(&encoded) {
+        assert!(layer.is_none_or(|l| l.geometry == plan.geometry), "the layer {} has another geometry", plan.name);
+    }
+    let narrowest = layers.iter().map(|layer| layer.storage).min().unwrap_or(8);
+    let (mut proto, names) = stripped(model, &encoded);
+    let (form, obstacle) = if layers.is_empty() { (FORMS[3], None) } else { lift(&mut proto, narrowest) };
+    proto.ir_version = Some(proto.ir_version.unwrap_or(0).max(form.ir_version));
+    add_terms(&mut proto, &encoded, &names, form);
+    proto.metadata_props = metadata(model, &encoded);
+    let note = obstacle.map(|unraisable| note(&unraisable, form, check::opset(&proto).unwrap_or(0)));
+    (proto, form, note)
+}
+
+fn note(unraisable: &Unraisable, form: Form, opset: i64) -> String {
+    let node = match (unraisable.node.as_str(), unraisable.op_type.as_str()) {
+        ("", "") => "the model".to_owned(),
+        (node, op) => format!("node {} ({})", shown(node), shown(op)),
+    };
+    let reason = unraisable.reason.escape_debug();
+    format!("terms are stored as INT{} in operator set {opset}: {node} cannot be raised, {reason}", form.bits)
+}
+
+/// Raises a model to the narrowest form it can take; says what kept it from a narrower one.
+fn lift(proto: &mut ModelProto, narrowest: u32) -> (Form, Option<Unraisable>) {
+    let mut obstacle = None;
+    for form in FORMS.into_iter().filter(|form| form.bits >= narrowest) {
+        if check::opset(proto).is_some_and(|opset| opset >= form.opset) {
+            return (form, obstacle);
+        }
+        match raise(proto, form.opset) {
+            Ok(()) => return (form, obstacle),
+            Err(unraisable) => _ = obstacle.get_or_insert(unraisable),
+        }
+    }
+    (FORMS[3], obstacle)
+}
+
+/// The model with each encoded layer reading a weight that is not there yet.
+fn stripped(model: &Model, encoded: &[Option<&EncodedLayer>]) -> (ModelProto, Names) {
+    let (graph, names) = rebuild_named(model, |i, plan, names| {
+        let layer = encoded[i]?;
+        let x = input(&model.graph().node[plan.node], 0).unwrap_or("");
+        let build = |x: &str, y: &str| layer_nodes(model, plan, layer, i, names, [x, y]);
+        Some(in_float(plan, i, names, x, build))
+    });
+    let proto = ModelProto {
+        ir_version: model.proto.ir_version,
+        opset_import: model.proto.opset_import.clone(),
+        producer_name: Some("fpxint".to_owned()),
+        producer_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+        domain: model.proto.domain.clone(),
+        model_version: model.proto.model_version,
+        doc_string: model.proto.doc_string.clone(),
+        graph: Some(graph),
+        functions: model.proto.functions.clone(),
+        ..ModelProto::default()
+    };
+    (proto, names)
+}
+
+/// The node itself with the folded bias; a MatMul adds it afterwards.
+fn layer_nodes(
+    model: &Model,
+    plan: &Plan,
+    layer: &EncodedLayer,
+    i: usize,
+    names: &Names,
+    [x, y]: [&str; 2],
+) -> Vec<NodeProto> {
+    let bias = layer.bias.as_ref().map(|_| names.of(i, "bias"));
+    let mut node = model.graph().node[plan.node].clone();
+    node.name = Some(plan.name.clone());
+    node.input = vec![x.to_owned(), names.of(i, "weight")];
+    node.output = vec![y.to_owned()];
+    node.attribute.retain(|a| !(plan.op_type == "Gemm" && matches!(a.name.as_deref(), Some("alpha" | "beta"))));
+    match bias {
+        Some(bias) if plan.op_type == "MatMul" => {
+            let product = names.of(i, "product");
+            node.output = vec![product.clone()];
+            let mut add = make("", "Add", &[&product, &bias], y);
+            add.name = Some(format!("{}/bias", plan.name));
+            vec![node, add]
+        }
+        bias => {
+            node.input.extend(bias);
+            vec![node]
+        }
+    }
+}
+
+/// Adds the tensors of every encoded layer, and at the front of the graph the nodes that sum its terms.
+fn add_terms(proto: &mut ModelProto, encoded: &[Option<&EncodedLayer>], names: &Names, form: Form) {
+    let Some(graph) = proto.graph.as_mut() else { return };
+    let mut nodes = Vec::new();
+    for (i, layer) in encoded.iter().enumerate().filter_map(|(i, layer)| Some((i, (*layer)?))) {
+        let mut sum: Option<String> = None;
+        for t in 0..layer.terms.len() {
+            let last = t + 1 == layer.terms.len();
+            let part = |part: &str| names.of(i, &format!("{part}{}", t + 1));
+            graph.initializer.push(term_tensor(layer, t, form, part("term")));
+            graph.initializer.push(scale_tensor(layer, t, form, part("scale")));
+            let whole = if last { names.of(i, "weight") } else { part("sum") };
+            let scaled = if last && sum.is_none() { whole.clone() } else { part("scaled") };
+            nodes.extend(scaled_term(layer, form, &part("term"), &part("scale"), &scaled));
+            sum = Some(match sum {
+                None => scaled,
+                Some(sum) => {
+                    nodes.push(make("", "Add", &[&sum, &scaled], &whole));
+                    whole
+                }
+            });
+        }
+        if let Some(bias) = &layer.bias {
+            graph.initializer.push(float_tensor(bias, vec![bias.len() as i64], names.of(i, "bias")));
+        }
+    }
+    nodes.append(&mut graph.node);
+    graph.node = nodes;
+}
+
+/// `DequantizeLinear(term, scale)` or `Mul(Cast(term), scale)`.
+fn scaled_term(layer: &EncodedLayer, form: Form, term: &str, scale: &str, output: &str) -> Vec<NodeProto> {
+    if form.dequantize {
+        let mut node = make("", "DequantizeLinear", &[term, scale], output);
+        if layer.scales[0].len() > 1 {
+            node.attribute.push(int_attribute("axis", layer.geometry.channel_axis() as i64));
+        }
+        return vec![node];
+    }
+    let float = format!("{term}_float");
+    let mut cast = make("", "Cast", &[term], &float);
+    cast.attribute.push(int_attribute("to", DataType::Float as i64));
+    vec![cast, make("", "Mul", &[&float, scale], output)]
+}
+
+fn term_tensor(layer: &EncodedLayer, t: usize, form: Form, name: String) -> TensorProto {
+    let bits = layer.storage.max(form.bits);
+    let dtype = match bits {
+        2 => DataType::Int2,
+        4 => DataType::Int4,
+        _ => DataType::Int8,
+    };
+    TensorProto {
+        dims: layer.geometry.weight_shape().iter().map(|&d| d as i64).collect(),
+        data_type: Some(dtype as i32),
+        name: Some(name),
+        raw_data: Some(layer.term(t, bits)),
+        ..TensorProto::default()
+    }
+}
+
+fn scale_tensor(layer: &EncodedLayer, t: usize, form: Form, name: String) -> TensorProto {
+    let scales = &layer.scales[t];
+    let (rank, axis) = (layer.geometry.weight_shape().len(), layer.geometry.channel_axis());
+    let dims = match (scales.len(), form.dequantize) {
+        (1, _) => Vec::new(),
+        (len, true) => vec![len as i64],
+        (len, false) => (0..rank).map(|i| if i == axis { len as i64 } else { 1 }).collect(),
+    };
+    float_tensor(scales, dims, name)
+}
+
+fn float_tensor(values: &[f32], dims: Vec<i64>, name: String) -> TensorProto {
+    let raw: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+    TensorProto {
+        dims,
+        data_type: Some(DataType::Float as i32),
+        name: Some(name),
+        raw_data: Some(raw.into()),
+        ..TensorProto::default()
+    }
+}
+
+/// The model's own metadata, then ours in order of the layers.
+fn metadata(model: &Model, encoded: &[Option<&EncodedLayer>]) -> Vec<StringStringEntryProto> {
+    let entry = |key: String, value: String| StringStringEntryProto { key: Some(key), value: Some(value) };
+    let foreign = |e: &&StringStringEntryProto| {
+        e.key.as_deref().is_none_or(|key| key != VERSION_KEY && !key.starts_with(LAYER_KEY))
+    };
+    let mut entries: Vec<_> = model.proto.metadata_props.iter().filter(foreign).cloned().collect();
+    entries.push(entry(VERSION_KEY.to_owned(), VERSION.to_string()));
+    for (i, layer) in encoded.iter().enumerate().filter_map(|(i, layer)| Some((i, (*layer)?))) {
+        let record = Record {
+            name: layer.name.clone(),
+            weights: layer.weights.to_string(),
+            activations: layer.activations.to_string(),
+            bounds: layer.bounds.clone(),
+            means: layer.means.clone(),
+        };
+        let json = serde_json::to_string(&record).expect("a record of strings and numbers is JSON");
+        entries.push(entry(format!("{LAYER_KEY}{i:05}"), json));
+    }
+    entries
+}

@@ -1,0 +1,12 @@
+//! The crate against small models built in code: what is read, folded, refused, written and read back.
+
+mod body;
+mod build;
+mod constants;
+mod errors;
+mod fold;
+mod hostile;
+mod round_trip;
+mod skeleton;
+mod skipped;
+mod write;

@@ -1,0 +1,94 @@
+//! What can go wrong while loading or running a model.
+
+use thiserror::Error;
+
+/// A model that cannot be loaded or run. Every message is one line.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file.
+    #[error(transparent)]
+    Onnx(#[from] fpxint_onnx::Error),
+    /// The expansion.
+    #[error(transparent)]
+    Expand(#[from] fpxint::Error),
+    /// The kernel asked for.
+    #[error(transparent)]
+    Kernel(#[from] fpxint_kernels::UnknownKernel),
+    /// A layer whose sums do not fit.
+    #[error("layer `{layer}`: {source}")]
+    Layer {
+        /// Name of the layer.
+        layer: String,
+        /// Why.
+        source: fpxint_kernels::Error,
+    },
+    /// An operator that nothing here runs.
+    #[error("node `{node}`: operator {op_type} is not supported")]
+    Operator {
+        /// Name of the node.
+        node: String,
+        /// Its operator.
+        op_type: String,
+    },
+    /// A precision the runtime does not run.
+    #[error("layer `{layer}`: {what} of {precision} have {bits} bits in all, but 24 is the most that runs")]
+    Precision {
+        /// Name of the layer.
+        layer: String,
+        /// Weights or activations.
+        what: &'static str,
+        /// What was asked for.
+        precision: fpxint::Precision,
+        /// Its bits times terms.
+        bits: u32,
+    },
+    /// No precision for the activations.
+    #[error("layer `{layer}` has no activation precision: the file does not state one, so pass one (as in int4x2)")]
+    NoActivations {
+        /// Name of the layer.
+        layer: String,
+    },
+    /// The graph as a whole.
+    #[error("the graph cannot be run: {0}")]
+    Graph(String),
+    /// An input that does not fit the model.
+    #[error("input `{input}`: {reason}")]
+    Input {
+        /// Name of the input.
+        input: String,
+        /// What is wrong and what is expected.
+        reason: String,
+    },
+    /// A node that failed while running.
+    #[error("node `{node}`: {reason}")]
+    Run {
+        /// Name of the node.
+        node: String,
+        /// What went wrong.
+        reason: String,
+    },
+    /// Worker threads that could not be started.
+    #[error("cannot start {threads} threads: {reason}")]
+    Threads {
+        /// How many.
+        threads: usize,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A chain of causes on one line.
+pub(crate) fn one_line(error: &tract_onnx::prelude::TractError) -> String {
+    format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+impl Error {
+    pub(crate) fn graph(error: tract_onnx::prelude::TractError) -> Self {
+        Error::Graph(one_line(&error))
+    }
+
+    pub(crate) fn run(node: &str, error: tract_onnx::prelude::TractError) -> Self {
+        Error::Run { node: node.to_owned(), reason: one_line(&error) }
+    }
+}

@@ -1,0 +1,211 @@
+//! Running a plan: steps in order over slots whose buffers are reused.
+
+use std::collections::HashMap;
+
+use fpxint::Geometry;
+use fpxint_kernels::{Codes, Range, RowGrid};
+use tract_onnx::prelude::*;
+use tract_onnx::tract_hir::internal::*;
+
+use crate::layer::Layer;
+use crate::layout::{permute, permuted_shape};
+use crate::plan::{Action, Step};
+use crate::{Error, Model, Value, graph};
+
+/// Buffers of one call, kept for the next.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    codes: Codes,
+    grids: Vec<RowGrid>,
+    sums: Vec<i64>,
+    /// Free f32 tensors by number of elements.
+    free: HashMap<usize, Vec<Tensor>>,
+}
+
+/// A value, and its range by image where its producer measured it.
+#[derive(Debug, Clone)]
+struct Held {
+    value: TValue,
+    ranges: Option<Vec<Range>>,
+}
+
+impl Scratch {
+    /// An f32 tensor of a shape, its content unspecified.
+    fn take(&mut self, shape: &[usize]) -> TractResult<Tensor> {
+        let len = shape.iter().product();
+        match self.free.get_mut(&len).and_then(Vec::pop) {
+            Some(mut tensor) => {
+                tensor.set_shape(shape)?;
+                Ok(tensor)
+            }
+            None => Tensor::zero::<f32>(shape),
+        }
+    }
+
+    /// Takes back a value that nothing reads any more.
+    fn give(&mut self, value: TValue) {
+        if value.is_exclusive() && value.datum_type() == f32::datum_type() {
+            let tensor = value.into_tensor();
+            self.free.entry(tensor.len()).or_default().push(tensor);
+        }
+    }
+}
+
+impl Model {
+    /// Runs the plan on checked inputs, in the order of the model's inputs.
+    pub(crate) fn execute(&self, inputs: &[&Value], scratch: &mut Scratch) -> Result<Vec<TValue>, Error> {
+        let shapes: Vec<_> = inputs.iter().map(|v| v.shape()).collect();
+        let symbols = graph::bind(&self.symbols, &shapes)?;
+        let mut slots: Vec<Option<Held>> = vec![None; self.plan.slots];
+        for (slot, tensor) in &self.plan.constants {
+            slots[*slot] = Some(Held { value: TValue::from_const(tensor.clone()), ranges: None });
+        }
+        for (&slot, value) in self.plan.inputs.iter().zip(inputs) {
+            slots[slot] = Some(Held { value: value.to_tensor()?.into_tvalue(), ranges: None });
+        }
+        for step in &self.plan.steps {
+            self.step(step, &mut slots, &symbols, scratch).map_err(|e| Error::run(&step.name, e))?;
+            for &slot in &step.dead {
+                if let Some(held) = slots[slot].take() {
+                    scratch.give(held.value);
+                }
+            }
+        }
+        let output = |&slot: &usize| slots[slot].as_ref().map(|held| held.value.clone());
+        let outputs: Option<Vec<_>> = self.plan.outputs.iter().map(output).collect();
+        outputs.ok_or_else(|| Error::Graph("an output was never made".to_owned()))
+    }
+
+    fn step(
+        &self,
+        step: &Step,
+        slots: &mut [Option<Held>],
+        symbols: &SymbolValues,
+        scratch: &mut Scratch,
+    ) -> TractResult<()> {
+        match &step.action {
+            Action::Layer { layer } => {
+                let made = self.layer(*layer, step, slots, scratch)?;
+                slots[step.outputs[0]] = Some(made);
+            }
+            Action::Permute { to_last } => {
+                let held = read(slots, step.inputs[0])?;
+                let mut out = scratch.take(&permuted_shape(held.value.shape(), *to_last))?;
+                permute(floats(&held.value)?, held.value.shape(), *to_last, floats_mut(&mut out)?);
+                let ranges = held.ranges.clone();
+                slots[step.outputs[0]] = Some(Held { value: out.into_tvalue(), ranges });
+            }
+            Action::Clamp(clamp) => {
+                let held = read(slots, step.inputs[0])?;
+                let mut out = scratch.take(held.value.shape())?;
+                for (y, &x) in floats_mut(&mut out)?.iter_mut().zip(floats(&held.value)?) {
+                    *y = clamp.apply(x);
+                }
+                slots[step.outputs[0]] = Some(Held { value: out.into_tvalue(), ranges: None });
+            }
+            Action::Tract { op } => {
+                let inputs: TVec<TValue> =
+                    step.inputs.iter().map(|&slot| Ok(read(slots, slot)?.value.clone())).collect::<TractResult<_>>()?;
+                let context = EvalContext { symbols, ..EvalContext::out_of_plan() };
+                let outputs = match op.state(&context)? {
+                    Some(mut state) => state.eval(&context, op.as_op(), inputs)?,
+                    None => op.eval(&context, inputs)?,
+                };
+                for (&slot, value) in step.outputs.iter().zip(outputs) {
+                    slots[slot] = Some(Held { value, ranges: None });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Quantise, multiply, finish.
+    fn layer(&self, index: usize, step: &Step, slots: &mut [Option<Held>], scratch: &mut Scratch) -> TractResult<Held> {
+        let layer = &self.layers[index];
+        let input = read(slots, step.inputs[0])?.value.clone();
+        let known = slots[step.inputs[0]].as_mut().and_then(|held| held.ranges.clone());
+        let (shape, measured) = self.quantise(layer, &input, known, scratch)?;
+        if let (Some(ranges), Some(held)) = (measured, slots[step.inputs[0]].as_mut()) {
+            held.ranges = Some(ranges);
+        }
+        let mut out = scratch.take(&shape)?;
+        let residual = step.inputs.get(1).map(|&slot| read(slots, slot)).transpose()?;
+        if let Some(residual) = residual {
+            ensure!(
+                residual.value.shape() == &shape[..],
+                "a residual of shape {:?} to {shape:?}",
+                residual.value.shape()
+            );
+        }
+        let residual = residual.map(|held| floats(&held.value)).transpose()?;
+        let y = floats_mut(&mut out)?;
+        let (product, codes) = (&layer.product, &scratch.codes);
+        let ranges = match &self.worker {
+            None => product.fused(self.kernel, codes, residual, y, self.threads),
+            Some(worker) => {
+                scratch.sums.clear();
+                scratch.sums.resize(y.len(), 0);
+                product.partial(self.kernel, codes, &mut scratch.sums, self.threads);
+                worker.reduce.all_reduce(index, &mut scratch.sums);
+                product.finish(self.kernel, codes, &scratch.sums, residual, y, self.threads)
+            }
+        };
+        let ranges = matches!(layer.geometry, Geometry::Conv(_)).then_some(ranges);
+        Ok(Held { value: out.into_tvalue(), ranges })
+    }
+
+    /// Fills `scratch.codes`; returns the physical shape of the layer's output and, where they were measured here, the
+    /// ranges of an image value.
+    fn quantise(
+        &self,
+        layer: &Layer,
+        input: &Tensor,
+        known: Option<Vec<Range>>,
+        scratch: &mut Scratch,
+    ) -> TractResult<(TVec<usize>, Option<Vec<Range>>)> {
+        let x = floats(input)?;
+        let mut shape: TVec<usize> = input.shape().into();
+        scratch.grids.clear();
+        match &layer.geometry {
+            Geometry::MatMul(g) => {
+                ensure!(shape.last() == Some(&g.k), "input of shape {shape:?} to a product of depth {}", g.k);
+                let ranges = Codes::ranges(self.kernel, x, g.k, self.threads);
+                scratch.grids.extend(ranges.into_iter().map(|range| layer.grid(range)));
+                scratch.codes.fill_rows(self.kernel, x, g.k, &scratch.grids, self.threads);
+                *shape.last_mut().expect("rank was checked") = g.n;
+                Ok((shape, None))
+            }
+            Geometry::Conv(g) => {
+                ensure!(shape.last() == Some(&g.channels_in), "input of shape {shape:?} to {} channels", g.channels_in);
+                let (n, w) = (shape[0], shape[shape.len() - 2]);
+                let h = if g.spatial_rank == 2 { shape[1] } else { 1 };
+                let Some([oh, ow]) = g.output([h, w]) else {
+                    bail!("an image of {h} x {w} is smaller than the kernel");
+                };
+                let measured = known.is_none();
+                let len = x.len() / n.max(1);
+                let ranges = known.unwrap_or_else(|| Codes::ranges(self.kernel, x, len, self.threads));
+                scratch.grids.extend(ranges.iter().map(|&range| layer.grid(range)));
+                let (image, pads) = ([n, h, w, g.channels_in], g.pads([h, w]));
+                scratch.codes.fill_images(self.kernel, x, image, pads, &scratch.grids, self.threads);
+                let shape = match g.spatial_rank {
+                    2 => tvec![n, oh, ow, g.channels_out],
+                    _ => tvec![n, ow, g.channels_out],
+                };
+                Ok((shape, measured.then_some(ranges)))
+            }
+        }
+    }
+}
+
+fn read(slots: &[Option<Held>], slot: usize) -> TractResult<&Held> {
+    slots[slot].as_ref().context("a value is read before it is made")
+}
+
+fn floats(tensor: &Tensor) -> TractResult<&[f32]> {
+    tensor.try_as_plain_ram()?.as_slice::<f32>()
+}
+
+fn floats_mut(tensor: &mut Tensor) -> TractResult<&mut [f32]> {
+    tensor.to_plain_array_view_mut::<f32>()?.into_slice().context("a tensor that is not contiguous")
+}

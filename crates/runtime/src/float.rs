@@ -1,0 +1,79 @@
+//! The FP32 reference: the unmodified file, run by tract alone.
+
+use std::sync::{Arc, Mutex};
+
+use tract_onnx::prelude::*;
+
+use crate::value::{Port, match_inputs};
+use crate::{Error, Outputs, Value, graph};
+
+type Runnable = Arc<TypedSimplePlan>;
+
+/// A full-precision model.
+pub struct Float {
+    model: InferenceModel,
+    inputs: Vec<Port>,
+    outputs: Vec<String>,
+    /// Plans by input shapes, the latest last.
+    plans: Mutex<Vec<(Vec<Vec<usize>>, Runnable)>>,
+}
+
+/// Shapes whose plan is kept.
+const PLANS: usize = 4;
+
+impl std::fmt::Debug for Float {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Float").field("inputs", &self.inputs).finish_non_exhaustive()
+    }
+}
+
+impl Float {
+    /// Loads the file that `source` was read from, as it is.
+    ///
+    /// # Errors
+    /// [`Error`], naming the node at fault.
+    pub fn load(source: &fpxint_onnx::Model) -> Result<Self, Error> {
+        let model = graph::read(&onnx(), source.original())?;
+        let inputs = graph::inputs(&graph::typed(model.clone())?)?;
+        let outputs = source.outputs().into_iter().map(|o| o.name).collect();
+        Ok(Self { model, inputs, outputs, plans: Mutex::new(Vec::new()) })
+    }
+
+    /// Inputs.
+    pub fn inputs(&self) -> &[Port] {
+        &self.inputs
+    }
+
+    /// Runs the model on inputs by name.
+    ///
+    /// # Errors
+    /// As [`crate::Model::run`].
+    pub fn run(&self, inputs: &[(String, Value)]) -> Result<Outputs, Error> {
+        let matched = match_inputs(&self.inputs, inputs)?;
+        let shapes: Vec<Vec<usize>> = matched.iter().map(|v| v.shape().to_vec()).collect();
+        let plan = self.plan(&shapes)?;
+        let values = matched.iter().map(|v| Ok(v.to_tensor()?.into_tvalue())).collect::<Result<TVec<_>, Error>>()?;
+        let outputs = plan.run(values).map_err(Error::graph)?;
+        let named = outputs.iter().zip(&self.outputs);
+        named.map(|(value, name)| Ok((name.clone(), Value::from_tensor(value, name)?))).collect()
+    }
+
+    fn plan(&self, shapes: &[Vec<usize>]) -> Result<Runnable, Error> {
+        let kept = || self.plans.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some((_, plan)) = kept().iter().find(|(key, _)| key == shapes) {
+            return Ok(plan.clone());
+        }
+        let mut model = self.model.clone();
+        for (i, shape) in shapes.iter().enumerate() {
+            let fact = model.input_fact(i).map_err(Error::graph)?.clone();
+            model.set_input_fact(i, fact.with_shape(shape)).map_err(Error::graph)?;
+        }
+        let made = model.into_optimized().and_then(|m| m.into_runnable()).map_err(Error::graph)?;
+        let mut plans = kept();
+        if plans.len() == PLANS {
+            plans.remove(0);
+        }
+        plans.push((shapes.to_vec(), made.clone()));
+        Ok(made)
+    }
+}

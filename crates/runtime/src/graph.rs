@@ -1,0 +1,72 @@
+//! Reading ONNX bytes with tract: to a typed graph with symbolic shapes.
+
+use std::collections::HashMap;
+
+use tract_onnx::prelude::*;
+use tract_onnx::tract_hir::internal::*;
+use tract_onnx::tract_hir::ops::unimpl::UnimplementedOp;
+
+use crate::error::Error;
+use crate::value::{Element, Port};
+
+/// Reads `bytes` with `onnx`; an operator that tract lacks is an error naming its node.
+pub(crate) fn read(onnx: &tract_onnx::Onnx, bytes: &[u8]) -> Result<InferenceModel, Error> {
+    let onnx = onnx.clone().with_ignore_output_shapes(true).with_ignore_value_info(true);
+    let model = onnx.model_for_read(&mut &*bytes).map_err(Error::graph)?;
+    for node in model.nodes() {
+        if node.op.as_op().is::<UnimplementedOp>() {
+            return Err(Error::Operator { node: node.name.clone(), op_type: unimplemented_name(&*node.op) });
+        }
+    }
+    Ok(model)
+}
+
+fn unimplemented_name(op: &dyn InferenceOp) -> String {
+    let text = op.name();
+    text.strip_prefix("Unimplemented(").and_then(|t| t.strip_suffix(')')).unwrap_or(&text).to_owned()
+}
+
+/// Infers shapes, folds constants and simplifies.
+pub(crate) fn typed(model: InferenceModel) -> Result<TypedModel, Error> {
+    model.into_typed().and_then(|model| model.into_decluttered()).map_err(Error::graph)
+}
+
+/// Inputs of a typed graph.
+pub(crate) fn inputs(model: &TypedModel) -> Result<Vec<Port>, Error> {
+    let outlets = model.input_outlets().map_err(Error::graph)?;
+    outlets.iter().map(|&outlet| port(model, outlet, model.node(outlet.node).name.clone())).collect()
+}
+
+/// Outputs of a typed graph under the names the file gives them.
+pub(crate) fn outputs(model: &TypedModel, names: &[String]) -> Result<Vec<Port>, Error> {
+    let outlets = model.output_outlets().map_err(Error::graph)?;
+    let named = outlets.iter().zip(names);
+    named.map(|(&outlet, name)| port(model, outlet, name.clone())).collect()
+}
+
+fn port(model: &TypedModel, outlet: OutletId, name: String) -> Result<Port, Error> {
+    let fact = model.outlet_fact(outlet).map_err(Error::graph)?;
+    let shape = fact.shape.iter().map(|dim| dim.to_usize().ok()).collect();
+    Ok(Port { name, element: Element::of(fact.datum_type), shape })
+}
+
+/// The values of the symbols in a graph's input shapes, given actual inputs.
+///
+/// # Errors
+/// [`Error::Input`] where one symbol stands for two sizes.
+pub(crate) fn bind(model: &[(String, TVec<TDim>)], shapes: &[&[usize]]) -> Result<SymbolValues, Error> {
+    let mut values = SymbolValues::default();
+    let mut seen: HashMap<Symbol, i64> = HashMap::new();
+    for ((name, dims), shape) in model.iter().zip(shapes) {
+        for (dim, &size) in dims.iter().zip(*shape) {
+            let TDim::Sym(symbol) = dim else { continue };
+            let size = size as i64;
+            if *seen.entry(symbol.clone()).or_insert(size) != size {
+                let reason = format!("dimension {symbol} is {size} here and {} in another input", seen[symbol]);
+                return Err(Error::Input { input: name.clone(), reason });
+            }
+            values.set(symbol, size);
+        }
+    }
+    Ok(values)
+}

@@ -1,0 +1,123 @@
+//! From an expanded layer to its packed product.
+
+use fpxint::{
+    ExpandedLayer, Geometry, Grid, Members, Precision, Prefix, Series, balanced_limbs, balanced_words, basis_weight,
+    limb_count,
+};
+use fpxint_kernels::{Epilogue, Product, Range, RowGrid, Shape, Weights};
+
+use crate::Error;
+
+/// Widest weights and activations that run, in effective bits.
+const MOST_BITS: u32 = 24;
+
+/// A layer ready to run.
+#[derive(Debug)]
+pub(crate) struct Layer {
+    pub geometry: Geometry,
+    pub activations: Precision,
+    pub product: Product,
+}
+
+/// What a loaded layer is and costs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LayerReport {
+    /// Name of the node.
+    pub name: String,
+    /// What it computes.
+    pub geometry: Geometry,
+    /// Precision of the weights in use.
+    pub weights: Precision,
+    /// Precision of the activations.
+    pub activations: Precision,
+    /// Integer products relative to one 8-bit product.
+    pub products: u32,
+    /// Bytes of packed weights.
+    pub bytes: usize,
+}
+
+/// Packs a layer from the first `terms` terms of its weights, or from those of `members` in the unit of the whole series.
+pub(crate) fn pack(
+    expanded: &ExpandedLayer,
+    terms: Option<u32>,
+    members: Option<&Members>,
+) -> Result<(Layer, LayerReport), Error> {
+    let (name, series) = (&expanded.name, &expanded.weight);
+    let order = series.precision().order();
+    let mut prefix = series.prefix(name, terms.unwrap_or(order))?;
+    if let Some(members) = members {
+        prefix.q = basis_weight(name, series, members)?;
+    }
+    for (what, precision) in [("weights", prefix.precision), ("activations", expanded.activations)] {
+        let bits = precision.total_bits();
+        if bits > MOST_BITS {
+            return Err(Error::Precision { layer: name.clone(), what, precision, bits });
+        }
+    }
+    let shape = shape_of(&expanded.geometry);
+    let channels = expanded.geometry.channels_out();
+    let depthwise = shape.is_depthwise();
+    let mut epilogue = Epilogue {
+        scales: prefix.units.clone(),
+        bias: expanded.bias.clone().unwrap_or_else(|| vec![0.0; channels]),
+        means: if depthwise { Vec::new() } else { prefix.means.clone() },
+        shift: prefix.shift,
+        low: f32::NEG_INFINITY,
+        high: f32::INFINITY,
+    };
+    let bits = expanded.activations.total_bits();
+    let product = if depthwise {
+        // Words are wide enough to carry the mean of dropped terms in the weight itself.
+        epilogue.shift = 0;
+        let words = balanced_words(&whole(&prefix, series));
+        Product::new(shape, Weights::Depthwise(&words), &epilogue, bits)
+    } else {
+        let limbs = balanced_limbs(&prefix.q, limb_count(prefix.precision.total_bits()));
+        let weights = match &expanded.geometry {
+            Geometry::MatMul(g) if !g.transposed => Weights::InputFirst(&limbs),
+            _ => Weights::OutputFirst(&limbs),
+        };
+        Product::new(shape, weights, &epilogue, bits)
+    };
+    let product = product.map_err(|source| Error::Layer { layer: name.clone(), source })?;
+    let report = LayerReport {
+        name: name.clone(),
+        geometry: expanded.geometry.clone(),
+        weights: prefix.precision,
+        activations: expanded.activations,
+        products: ExpandedLayer::products(&expanded.geometry, prefix.precision, expanded.activations),
+        bytes: product.bytes(),
+    };
+    let layer = Layer { geometry: expanded.geometry.clone(), activations: expanded.activations, product };
+    Ok((layer, report))
+}
+
+/// `2^shift * q + mean`: a prefix with its mean as one integer a weight.
+fn whole(prefix: &Prefix, series: &Series) -> Vec<i64> {
+    let channels = series.channels();
+    let mean = |i: usize| prefix.means.get(channels.of(i)).copied().unwrap_or(0);
+    prefix.q.iter().enumerate().map(|(i, &q)| (i64::from(q) << prefix.shift) + mean(i)).collect()
+}
+
+fn shape_of(geometry: &Geometry) -> Shape {
+    match geometry {
+        Geometry::MatMul(g) => Shape::matmul(g.k, g.n),
+        Geometry::Conv(g) => Shape {
+            channels_in: g.channels_in,
+            channels_out: g.channels_out,
+            groups: g.groups,
+            kernel: g.kernel,
+            strides: g.strides,
+            dilations: g.dilations,
+        },
+    }
+}
+
+impl Layer {
+    /// The grid of a row or image with this range.
+    pub(crate) fn grid(&self, range: Range) -> RowGrid {
+        let (low, high) = if range.is_finite() { (range.low, range.high) } else { (f32::NAN, f32::NAN) };
+        let Grid { scale, inv, inv_wide, zero_point, code_max } = Grid::new(low, high, self.activations);
+        RowGrid { scale, inv, inv_wide, zero_point, code_max }
+    }
+}

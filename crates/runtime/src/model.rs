@@ -1,0 +1,211 @@
+//! A loaded model: its plan, its packed layers, and what it reports of itself.
+
+use std::sync::{Arc, Mutex};
+
+use fpxint::{Granularity, Members, Precision, Reduce, Settings, expand_layer};
+use fpxint_kernels::Kernel;
+use rayon::prelude::*;
+use tract_onnx::prelude::*;
+
+use crate::execute::Scratch;
+use crate::layer::{Layer, LayerReport, pack};
+use crate::plan::{Plan, plan};
+use crate::value::{Port, match_inputs};
+use crate::{Error, Outputs, Value, graph, macs, placeholder};
+
+/// A member of a group of workers that share a model's terms.
+#[derive(Clone)]
+pub struct Worker {
+    /// The terms this worker owns.
+    pub members: Members,
+    /// How partial sums are added over the group.
+    pub reduce: Arc<dyn Reduce + Send + Sync>,
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker").field("members", &self.members).finish_non_exhaustive()
+    }
+}
+
+/// How to load a model.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Precision of weights that are not yet a series.
+    pub weights: Option<Precision>,
+    /// Precision of activations; for an artefact it replaces the stated one.
+    pub activations: Option<Precision>,
+    /// Which weights share a scale, where they are not yet a series.
+    pub granularity: Granularity,
+    /// Run only the first terms of the weights.
+    pub weight_terms: Option<u32>,
+    /// Quantise activations afresh at this many terms.
+    pub activation_terms: Option<u32>,
+    /// Threads a call uses.
+    pub threads: usize,
+    /// Part in a group of workers; alone otherwise.
+    pub worker: Option<Worker>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            weights: None,
+            activations: None,
+            granularity: Granularity::Channel,
+            weight_terms: None,
+            activation_terms: None,
+            threads: 1,
+            worker: None,
+        }
+    }
+}
+
+/// A model ready to run; [`Model::run`] may be called from many threads at once.
+#[derive(Debug)]
+pub struct Model {
+    pub(crate) plan: Plan,
+    pub(crate) layers: Vec<Layer>,
+    pub(crate) kernel: &'static dyn Kernel,
+    pub(crate) threads: usize,
+    pub(crate) worker: Option<Worker>,
+    pub(crate) scratch: Mutex<Vec<Scratch>>,
+    pub(crate) symbols: Vec<(String, TVec<TDim>)>,
+    /// Multiply-accumulates of every layer, in the symbols of the inputs.
+    macs: Vec<TDim>,
+    pool: Option<rayon::ThreadPool>,
+    reports: Vec<LayerReport>,
+    inputs: Vec<Port>,
+    outputs: Vec<Port>,
+}
+
+impl Model {
+    /// Expands (where needed), packs and plans a model. `progress(done, layers)` is called as layers are packed.
+    ///
+    /// # Errors
+    /// [`Error`], naming the node, layer or tensor at fault.
+    pub fn load(
+        source: &fpxint_onnx::Model,
+        options: &Options,
+        progress: &(dyn Fn(usize, usize) + Sync),
+    ) -> Result<Self, Error> {
+        let kernel = fpxint_kernels::select()?;
+        let threads = options.threads.max(1);
+        let pool = if threads == 1 { None } else { Some(start_pool(threads)?) };
+
+        let typed = placeholder::typed(source)?;
+        let plan = plan(&typed)?;
+
+        let total = source.layers().len();
+        let done = std::sync::atomic::AtomicUsize::new(0);
+        let load = |index: usize| {
+            let packed = load_layer(source, index, options);
+            progress(done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1, total);
+            packed
+        };
+        let packed: Vec<_> = match &pool {
+            Some(pool) => pool.install(|| (0..total).into_par_iter().map(load).collect::<Result<_, _>>()),
+            None => (0..total).map(load).collect::<Result<_, _>>(),
+        }?;
+        let (mut layers, reports): (Vec<Layer>, Vec<LayerReport>) = packed.into_iter().unzip();
+        for (&layer, clamp) in &plan.clamps {
+            layers[layer].product.set_clamp(clamp.low, clamp.high);
+        }
+        let names: Vec<_> = source.outputs().into_iter().map(|o| o.name).collect();
+        let inputs = graph::inputs(&typed)?;
+        let symbols = typed.input_outlets().map_err(Error::graph)?.iter().zip(&inputs).map(|(&outlet, port)| {
+            let fact = typed.outlet_fact(outlet).map_err(Error::graph)?;
+            Ok((port.name.clone(), fact.shape.to_tvec()))
+        });
+        Ok(Self {
+            symbols: symbols.collect::<Result<_, Error>>()?,
+            outputs: graph::outputs(&typed, &names)?,
+            worker: options.worker.clone(),
+            scratch: Mutex::new(Vec::new()),
+            macs: macs::symbolic(&typed, total)?,
+            plan,
+            layers,
+            kernel,
+            threads,
+            pool,
+            reports,
+            inputs,
+        })
+    }
+
+    /// Runs the model on inputs by name. Every image or row gets the same bits whatever else is in the batch.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for inputs that do not fit; [`Error::Run`] naming the node that failed.
+    pub fn run(&self, inputs: &[(String, Value)]) -> Result<Outputs, Error> {
+        let matched = match_inputs(&self.inputs, inputs)?;
+        let mut scratch = self.scratch.lock().map(|mut all| all.pop()).ok().flatten().unwrap_or_default();
+        let result = match &self.pool {
+            Some(pool) => pool.install(|| self.execute(&matched, &mut scratch)),
+            None => self.execute(&matched, &mut scratch),
+        };
+        if let Ok(mut all) = self.scratch.lock() {
+            all.push(scratch);
+        }
+        let named = result?.into_iter().zip(&self.outputs);
+        named.map(|(value, port)| Ok((port.name.clone(), Value::from_tensor(&value, &port.name)?))).collect()
+    }
+
+    /// Multiply-accumulates of the expanded layers in one run on these inputs.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for inputs that do not fit.
+    pub fn macs(&self, inputs: &[(String, Value)]) -> Result<u64, Error> {
+        let matched = match_inputs(&self.inputs, inputs)?;
+        let shapes: Vec<_> = matched.iter().map(|v| v.shape()).collect();
+        let values = graph::bind(&self.symbols, &shapes)?;
+        Ok(self.macs.iter().map(|macs| macs.eval_to_i64(&values).unwrap_or(0) as u64).sum())
+    }
+
+    /// Inputs.
+    pub fn inputs(&self) -> &[Port] {
+        &self.inputs
+    }
+
+    /// Outputs.
+    pub fn outputs(&self) -> &[Port] {
+        &self.outputs
+    }
+
+    /// Layers, by index.
+    pub fn layers(&self) -> &[LayerReport] {
+        &self.reports
+    }
+
+    /// Name of the kernel in use.
+    pub fn kernel(&self) -> &'static str {
+        self.kernel.name()
+    }
+
+    /// Nodes left to tract, which the promise of equal bits on every CPU does not cover.
+    pub fn left_to_tract(&self) -> Vec<(String, String)> {
+        let left = |step: &crate::plan::Step| match &step.action {
+            crate::plan::Action::Tract { op } => Some((step.name.clone(), op.name().into_owned())),
+            _ => None,
+        };
+        self.plan.steps.iter().filter_map(left).collect()
+    }
+}
+
+fn start_pool(threads: usize) -> Result<rayon::ThreadPool, Error> {
+    let built = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    built.map_err(|e| Error::Threads { threads, reason: e.to_string() })
+}
+
+fn load_layer(source: &fpxint_onnx::Model, index: usize, options: &Options) -> Result<(Layer, LayerReport), Error> {
+    let info = &source.layers()[index];
+    let stated = options.activations.or(info.activations);
+    let mut activations = stated.ok_or_else(|| Error::NoActivations { layer: info.name.clone() })?;
+    if let Some(terms) = options.activation_terms {
+        activations = activations.with_order(terms)?;
+    }
+    let weights = options.weights.or(info.weights).unwrap_or(activations);
+    let settings = Settings { weights, activations, granularity: options.granularity };
+    let expanded = expand_layer(&source.layer(index)?, &settings)?;
+    pack(&expanded, options.weight_terms, options.worker.as_ref().map(|w| &w.members))
+}

@@ -1,0 +1,269 @@
+//! From a typed graph to steps over value slots: epilogues fused, layouts settled, lifetimes known.
+//!
+//! ```text
+//! for node in evaluation order:
+//!     layer        -> Step::Layer at its place, or at the place of the Add and Clamp fused into it
+//!     clamp        -> Step::Clamp unless fused
+//!     other        -> Step::Tract, on channels-last values where the operator has that form
+//!     a value in the wrong layout -> Step::Permute before the first step that needs it
+//! ```
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use tract_onnx::prelude::*;
+use tract_onnx::tract_core::ops::{binary::TypedBinOp, konst::Const, source::TypedSource};
+
+use crate::Error;
+use crate::layout::{Layout, channels_last, permute, permuted_shape};
+use crate::placeholder::{Clamp, LayerOp};
+
+/// Index of a value slot.
+pub(crate) type Slot = usize;
+
+/// What a step does.
+#[derive(Debug)]
+pub(crate) enum Action {
+    /// An integer product and its epilogue; the residual is the second input.
+    Layer { layer: usize },
+    /// A clamp on its own.
+    Clamp(Clamp),
+    /// A change of layout.
+    Permute { to_last: bool },
+    /// An operator that tract runs.
+    Tract { op: Box<dyn TypedOp> },
+}
+
+/// One step of a plan.
+#[derive(Debug)]
+pub(crate) struct Step {
+    pub name: String,
+    pub action: Action,
+    pub inputs: Vec<Slot>,
+    pub outputs: Vec<Slot>,
+    /// Slots whose value no later step reads.
+    pub dead: Vec<Slot>,
+}
+
+/// Steps in order, over `slots` values.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    pub steps: Vec<Step>,
+    pub slots: usize,
+    pub constants: Vec<(Slot, Arc<Tensor>)>,
+    pub inputs: Vec<Slot>,
+    pub outputs: Vec<Slot>,
+    /// Clamp of every layer's epilogue, by layer.
+    pub clamps: HashMap<usize, Clamp>,
+}
+
+/// A layer with what is fused behind it.
+#[derive(Debug, Default, Clone)]
+struct Fusion {
+    residual: Option<OutletId>,
+    clamp: Option<Clamp>,
+}
+
+/// Plans a graph.
+pub(crate) fn plan(model: &TypedModel) -> Result<Plan, Error> {
+    let order = model.eval_order().map_err(Error::graph)?;
+    let mut builder = Builder { model, plan: Plan::default(), slots: HashMap::new(), layouts: Vec::new() };
+    let (ends, absorbed) = builder.fusions(&order)?;
+    for outlet in model.input_outlets().map_err(Error::graph)? {
+        let slot = builder.define(*outlet, Layout::Plain);
+        builder.plan.inputs.push(slot);
+    }
+    for id in order {
+        let node = model.node(id);
+        if let Some((layer, fusion)) = ends.get(&id) {
+            builder.layer(*layer, fusion, OutletId::new(id, 0))?;
+        } else if !absorbed.contains(&id) {
+            builder.node(node)?;
+        }
+    }
+    for outlet in model.output_outlets().map_err(Error::graph)? {
+        let slot = builder.read(*outlet, Layout::Plain)?;
+        builder.plan.outputs.push(slot);
+    }
+    let mut plan = builder.plan;
+    plan.slots = builder.layouts.len();
+    plan.settle_lifetimes();
+    Ok(plan)
+}
+
+struct Builder<'a> {
+    model: &'a TypedModel,
+    plan: Plan,
+    /// Slot of a value in a layout.
+    slots: HashMap<(OutletId, bool), Slot>,
+    layouts: Vec<Layout>,
+}
+
+impl Builder<'_> {
+    /// For the last node of every fused chain its layer and what is fused; and the nodes absorbed before it.
+    fn fusions(&self, order: &[usize]) -> Result<(HashMap<usize, (usize, Fusion)>, HashSet<usize>), Error> {
+        let (mut ends, mut absorbed) = (HashMap::new(), HashSet::new());
+        for &id in order.iter().filter(|&&id| self.model.node(id).op_is::<LayerOp>()) {
+            let (mut fusion, mut last) = (Fusion::default(), id);
+            while let Some(next) = self.only_successor(last)? {
+                let node = self.model.node(next);
+                // A node already absorbed belongs to the other operand's layer.
+                if absorbed.contains(&next) || ends.contains_key(&next) || fusion.clamp.is_some() {
+                    break;
+                }
+                if let Some(clamp) = node.op_as::<Clamp>() {
+                    fusion.clamp = Some(clamp.clone());
+                } else if let (None, Some(other)) = (fusion.residual, self.residual(node, last)?) {
+                    fusion.residual = Some(other);
+                } else {
+                    break;
+                }
+                absorbed.insert(last);
+                last = next;
+            }
+            ends.insert(last, (id, fusion));
+        }
+        Ok((ends, absorbed))
+    }
+
+    /// The node that alone reads `id`'s only output, unless that output leaves the model.
+    fn only_successor(&self, id: usize) -> Result<Option<usize>, Error> {
+        let node = self.model.node(id);
+        let leaves = self.model.output_outlets().map_err(Error::graph)?.iter().any(|o| o.node == id);
+        Ok(match &node.outputs[..] {
+            [output] if !leaves && output.successors.len() == 1 => Some(output.successors[0].node),
+            _ => None,
+        })
+    }
+
+    /// The other operand where `node` adds it to `from`'s value, both of one shape.
+    fn residual(&self, node: &TypedNode, from: usize) -> Result<Option<OutletId>, Error> {
+        let adds = node.op_as::<TypedBinOp>().is_some_and(|op| op.0.name() == "Add");
+        let [a, b] = node.inputs[..] else { return Ok(None) };
+        let facts = self.model.node_input_facts(node.id).map_err(Error::graph)?;
+        if !adds || facts[0].shape != facts[1].shape || facts.iter().any(|f| f.datum_type != f32::datum_type()) {
+            return Ok(None);
+        }
+        Ok((a.node != b.node).then_some(if a.node == from { b } else { a }))
+    }
+
+    /// A new slot for a value.
+    fn define(&mut self, outlet: OutletId, layout: Layout) -> Slot {
+        self.layouts.push(layout);
+        let slot = self.layouts.len() - 1;
+        self.slots.insert((outlet, layout == Layout::ChannelsLast), slot);
+        slot
+    }
+
+    /// The slot of a value in a layout, permuting it first where it is only there in the other.
+    fn read(&mut self, outlet: OutletId, layout: Layout) -> Result<Slot, Error> {
+        let to_last = layout == Layout::ChannelsLast;
+        if let Some(&slot) = self.slots.get(&(outlet, to_last)) {
+            return Ok(slot);
+        }
+        let Some(&source) = self.slots.get(&(outlet, !to_last)) else {
+            return Err(Error::Graph(format!("`{}` is used before it is made", self.model.node(outlet.node).name)));
+        };
+        let constant = self.plan.constants.iter().find(|(slot, _)| *slot == source).map(|(_, t)| t.clone());
+        let slot = self.define(outlet, layout);
+        if let Some(tensor) = constant {
+            self.plan.constants.push((slot, permuted(&tensor, to_last)?));
+            return Ok(slot);
+        }
+        let name = self.model.node(outlet.node).name.clone();
+        self.push(name, Action::Permute { to_last }, vec![source], vec![slot]);
+        Ok(slot)
+    }
+
+    fn push(&mut self, name: String, action: Action, inputs: Vec<Slot>, outputs: Vec<Slot>) {
+        self.plan.steps.push(Step { name, action, inputs, outputs, dead: Vec::new() });
+    }
+
+    fn layer(&mut self, id: usize, fusion: &Fusion, output: OutletId) -> Result<(), Error> {
+        let node = self.model.node(id);
+        let op = node.op_as::<LayerOp>().expect("fusions start at layers");
+        let layout = match op.geometry {
+            fpxint::Geometry::Conv(_) => Layout::ChannelsLast,
+            fpxint::Geometry::MatMul(_) => Layout::Plain,
+        };
+        let mut inputs = vec![self.read(node.inputs[0], layout)?];
+        if let Some(residual) = fusion.residual {
+            inputs.push(self.read(residual, layout)?);
+        }
+        if let Some(clamp) = &fusion.clamp {
+            self.plan.clamps.insert(op.layer, clamp.clone());
+        }
+        let slot = self.define(output, layout);
+        self.push(node.name.clone(), Action::Layer { layer: op.layer }, inputs, vec![slot]);
+        Ok(())
+    }
+
+    fn node(&mut self, node: &TypedNode) -> Result<(), Error> {
+        if node.op_is::<TypedSource>() {
+            return Ok(());
+        }
+        if let Some(constant) = node.op_as::<Const>() {
+            let slot = self.define(node.id.into(), Layout::Plain);
+            self.plan.constants.push((slot, constant.val().clone()));
+            return Ok(());
+        }
+        if let Some(clamp) = node.op_as::<Clamp>() {
+            let layout = self.preferred(node.inputs[0]);
+            let input = self.read(node.inputs[0], layout)?;
+            let slot = self.define(node.id.into(), layout);
+            self.push(node.name.clone(), Action::Clamp(clamp.clone()), vec![input], vec![slot]);
+            return Ok(());
+        }
+        let (op, layout) = match self.channels_last_form(node)? {
+            Some(op) => (op, Layout::ChannelsLast),
+            None => (node.op.clone(), Layout::Plain),
+        };
+        let inputs = node.inputs.iter().map(|&i| self.read(i, layout)).collect::<Result<_, _>>()?;
+        let outputs = (0..node.outputs.len()).map(|o| self.define(OutletId::new(node.id, o), layout)).collect();
+        self.push(node.name.clone(), Action::Tract { op }, inputs, outputs);
+        Ok(())
+    }
+
+    /// The layout a value is in; plain where it is in both.
+    fn preferred(&self, outlet: OutletId) -> Layout {
+        if self.slots.contains_key(&(outlet, false)) { Layout::Plain } else { Layout::ChannelsLast }
+    }
+
+    /// The operator on channels-last values, where some input is only there in that layout and all can be.
+    fn channels_last_form(&self, node: &TypedNode) -> Result<Option<Box<dyn TypedOp>>, Error> {
+        if node.inputs.iter().all(|&i| self.preferred(i) == Layout::Plain) {
+            return Ok(None);
+        }
+        let inputs = self.model.node_input_facts(node.id).map_err(Error::graph)?;
+        let outputs = self.model.node_output_facts(node.id).map_err(Error::graph)?;
+        let rank = inputs[0].rank();
+        let alike = inputs.iter().chain(&outputs).all(|f| f.rank() == rank && f.datum_type == f32::datum_type());
+        Ok(if alike && rank >= 3 && outputs.len() == 1 { channels_last(&*node.op, rank) } else { None })
+    }
+}
+
+/// A constant in the other layout.
+fn permuted(tensor: &Tensor, to_last: bool) -> Result<Arc<Tensor>, Error> {
+    let shape = permuted_shape(tensor.shape(), to_last);
+    let mut out = Tensor::zero::<f32>(&shape).map_err(Error::graph)?;
+    let source = tensor.try_as_plain_ram().map_err(Error::graph)?;
+    let mut target = out.try_as_plain_ram_mut().map_err(Error::graph)?;
+    let target = target.as_slice_mut::<f32>().map_err(Error::graph)?;
+    permute(source.as_slice::<f32>().map_err(Error::graph)?, tensor.shape(), to_last, target);
+    Ok(out.into_arc_tensor())
+}
+
+impl Plan {
+    /// Notes at each step which values die there.
+    fn settle_lifetimes(&mut self) {
+        let mut kept: HashSet<Slot> = self.outputs.iter().copied().collect();
+        kept.extend(self.constants.iter().map(|(slot, _)| *slot));
+        for step in self.steps.iter_mut().rev() {
+            for &slot in step.inputs.iter().chain(&step.outputs) {
+                if kept.insert(slot) {
+                    step.dead.push(slot);
+                }
+            }
+        }
+    }
+}

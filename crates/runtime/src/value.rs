@@ -1,0 +1,187 @@
+//! Values that enter and leave a model.
+
+use ndarray::ArrayD;
+use tract_onnx::prelude::{DatumType, Tensor, f16};
+
+use crate::Error;
+
+/// An n-dimensional array of one of the element types that ONNX models exchange.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs)]
+pub enum Value {
+    F32(ArrayD<f32>),
+    F64(ArrayD<f64>),
+    I64(ArrayD<i64>),
+    I32(ArrayD<i32>),
+    I8(ArrayD<i8>),
+    U8(ArrayD<u8>),
+    Bool(ArrayD<bool>),
+}
+
+/// Element type of a [`Value`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Element {
+    F32,
+    F64,
+    I64,
+    I32,
+    I8,
+    U8,
+    Bool,
+}
+
+impl std::fmt::Display for Element {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Element::F32 => "float32",
+            Element::F64 => "float64",
+            Element::I64 => "int64",
+            Element::I32 => "int32",
+            Element::I8 => "int8",
+            Element::U8 => "uint8",
+            Element::Bool => "bool",
+        })
+    }
+}
+
+/// An input or output of a model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Port {
+    /// Its name.
+    pub name: String,
+    /// Its element type, or `None` for one that [`Value`] does not carry.
+    pub element: Option<Element>,
+    /// Its dimensions; `None` where it varies from call to call.
+    pub shape: Vec<Option<usize>>,
+}
+
+macro_rules! each_kind {
+    ($do:ident) => {
+        $do! { F32 f32, F64 f64, I64 i64, I32 i32, I8 i8, U8 u8, Bool bool }
+    };
+}
+
+macro_rules! conversions {
+    ($($kind:ident $rust:ident),*) => {
+        impl Value {
+            /// Dimensions.
+            pub fn shape(&self) -> &[usize] {
+                match self { $(Value::$kind(a) => a.shape()),* }
+            }
+
+            /// Element type.
+            pub fn element(&self) -> Element {
+                match self { $(Value::$kind(_) => Element::$kind),* }
+            }
+
+            pub(crate) fn to_tensor(&self) -> Result<Tensor, Error> {
+                let made = match self {
+                    $(Value::$kind(a) => match a.as_slice() {
+                        Some(data) => Tensor::from_shape(a.shape(), data),
+                        None => Tensor::from_shape(a.shape(), &a.iter().copied().collect::<Vec<_>>()),
+                    }),*
+                };
+                made.map_err(Error::graph)
+            }
+        }
+
+        impl Element {
+            pub(crate) fn of(kind: DatumType) -> Option<Self> {
+                $(if kind == <$rust as tract_onnx::prelude::Datum>::datum_type() { return Some(Element::$kind); })*
+                None
+            }
+        }
+
+        fn from_plain(tensor: &Tensor) -> Option<Value> {
+            $(if tensor.datum_type() == <$rust as tract_onnx::prelude::Datum>::datum_type() {
+                let plain = tensor.try_as_plain_ram().ok()?;
+                let data = plain.as_slice::<$rust>().ok()?.to_vec();
+                return ArrayD::from_shape_vec(tensor.shape(), data).ok().map(Value::$kind);
+            })*
+            None
+        }
+    };
+}
+
+each_kind!(conversions);
+
+impl Value {
+    /// The value as 32-bit floats, when it is of a floating-point or integer type.
+    pub fn to_f32(&self) -> ArrayD<f32> {
+        match self {
+            Value::F32(a) => a.clone(),
+            Value::F64(a) => a.mapv(|v| v as f32),
+            Value::I64(a) => a.mapv(|v| v as f32),
+            Value::I32(a) => a.mapv(|v| v as f32),
+            Value::I8(a) => a.mapv(f32::from),
+            Value::U8(a) => a.mapv(f32::from),
+            Value::Bool(a) => a.mapv(|v| f32::from(u8::from(v))),
+        }
+    }
+
+    /// The little-endian bytes of the elements in row-major order.
+    pub fn to_le_bytes(&self) -> Vec<u8> {
+        match self {
+            Value::F32(a) => a.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            Value::F64(a) => a.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            Value::I64(a) => a.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            Value::I32(a) => a.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            Value::I8(a) => a.iter().map(|&v| v as u8).collect(),
+            Value::U8(a) => a.iter().copied().collect(),
+            Value::Bool(a) => a.iter().map(|&v| u8::from(v)).collect(),
+        }
+    }
+
+    pub(crate) fn from_tensor(tensor: &Tensor, name: &str) -> Result<Self, Error> {
+        if tensor.datum_type() == <f16 as tract_onnx::prelude::Datum>::datum_type() {
+            let wide = tensor.cast_to::<f32>().map_err(Error::graph)?;
+            return Self::from_tensor(&wide, name);
+        }
+        from_plain(tensor).ok_or_else(|| Error::Run {
+            node: name.to_owned(),
+            reason: format!("an output of type {:?} cannot be returned", tensor.datum_type()),
+        })
+    }
+}
+
+/// Checks inputs by name against a model's ports, and returns them in the ports' order.
+///
+/// # Errors
+/// [`Error::Input`] for a name, element type or shape that does not fit.
+pub(crate) fn match_inputs<'a>(ports: &[Port], inputs: &'a [(String, Value)]) -> Result<Vec<&'a Value>, Error> {
+    let fault = |input: &str, reason: String| Err(Error::Input { input: input.to_owned(), reason });
+    let names: Vec<_> = ports.iter().map(|p| format!("`{}`", p.name)).collect();
+    for (i, (name, _)) in inputs.iter().enumerate() {
+        if !ports.iter().any(|p| p.name == *name) {
+            return fault(name, format!("the model has no such input; it has {}", names.join(", ")));
+        }
+        if inputs[..i].iter().any(|(other, _)| other == name) {
+            return fault(name, "given twice".to_owned());
+        }
+    }
+    let mut matched = Vec::with_capacity(ports.len());
+    for port in ports {
+        let Some((_, value)) = inputs.iter().find(|(name, _)| *name == port.name) else {
+            return fault(&port.name, "not given".to_owned());
+        };
+        if port.element != Some(value.element()) {
+            let wanted = port.element.map_or("an unsupported type".to_owned(), |e| e.to_string());
+            return fault(&port.name, format!("holds {}, but the model takes {wanted}", value.element()));
+        }
+        let fits = port.shape.len() == value.shape().len()
+            && port.shape.iter().zip(value.shape()).all(|(want, &got)| want.is_none_or(|want| want == got));
+        if !fits {
+            let wanted: Vec<_> = port.shape.iter().map(|d| d.map_or("?".to_owned(), |d| d.to_string())).collect();
+            return fault(
+                &port.name,
+                format!("has shape {:?}, but the model takes [{}]", value.shape(), wanted.join(", ")),
+            );
+        }
+        if value.shape().contains(&0) {
+            return fault(&port.name, format!("has shape {:?}, which holds no values", value.shape()));
+        }
+        matched.push(value);
+    }
+    Ok(matched)
+}
