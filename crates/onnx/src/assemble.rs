@@ -33,12 +33,10 @@ pub(crate) fn rebuild_named(
     let mut graph = rebuild(model, |layer, plan| replace(layer, plan, &trial));
     let names = fresh(&graph, Some(&trial));
     if names != trial {
-        let renamed = |name: &str| Some(format!("{}/{}", names.prefix, name.strip_prefix(&trial.prefix)?.strip_prefix('/')?));
+        let renamed =
+            |name: &str| Some(format!("{}/{}", names.prefix, name.strip_prefix(&trial.prefix)?.strip_prefix('/')?));
         for node in &mut graph.node {
-            if node.name.as_ref() == node.output.first() {
-                node.name = node.name.as_deref().map(|name| renamed(name).unwrap_or_else(|| name.to_owned()));
-            }
-            for name in node.input.iter_mut().chain(&mut node.output) {
+            for name in node.name.iter_mut().chain(&mut node.input).chain(&mut node.output) {
                 if let Some(new) = renamed(name) {
                     *name = new;
                 }
@@ -65,7 +63,7 @@ fn collect_prefixes<'a>(graph: &'a GraphProto, taken: &mut HashSet<&'a str>) {
     let typed = graph.input.iter().chain(&graph.output).filter_map(|v| v.name.as_deref());
     let sparse = graph.sparse_initializer.iter().filter_map(|s| s.values.as_ref());
     let constants = graph.initializer.iter().chain(sparse).filter_map(|t| t.name.as_deref());
-    let made = graph.node.iter().flat_map(|n| n.output.iter().chain(&n.input)).map(String::as_str);
+    let made = graph.node.iter().flat_map(|n| n.output.iter().chain(&n.input).chain(&n.name)).map(String::as_str);
     taken.extend(typed.chain(constants).chain(made).filter_map(|name| Some(name.split_once('/')?.0)));
     graph.node.iter().flat_map(bodies).for_each(|body| collect_prefixes(body, taken));
 }
@@ -137,13 +135,14 @@ pub(crate) fn in_float(
         return build(x, &plan.output);
     }
     let (inner_x, inner_y) = (names.of(layer, "x"), names.of(layer, "y"));
-    let cast = |from: &str, name: &str, to: i32| {
-        let mut node = make("", "Cast", &[from], name);
+    let cast = |from: &str, output: &str, name: &str, to: i32| {
+        let mut node = make("", "Cast", &[from], output);
+        node.name = Some(names.of(layer, name));
         node.attribute.push(int_attribute("to", i64::from(to)));
         node
     };
-    let mut nodes = vec![cast(x, &inner_x, DataType::Float as i32)];
+    let mut nodes = vec![cast(x, &inner_x, "in", DataType::Float as i32)];
     nodes.extend(build(&inner_x, &inner_y));
-    nodes.push(cast(&inner_y, &plan.output, plan.dtype));
+    nodes.push(cast(&inner_y, &plan.output, "out", plan.dtype));
     nodes
 }

@@ -132,10 +132,8 @@ fn spread(values: Vec<f64>, channels: usize) -> Option<Vec<f64>> {
 
 impl Affine {
     fn scale(&mut self, by: &[f64]) {
-        for slot in [&mut self.factor, &mut self.shift] {
-            if let Some(values) = slot {
-                values.iter_mut().zip(by).for_each(|(v, by)| *v *= by);
-            }
+        for values in [&mut self.factor, &mut self.shift].into_iter().flatten() {
+            values.iter_mut().zip(by).for_each(|(v, by)| *v *= by);
         }
         self.factor.get_or_insert_with(|| by.to_vec());
     }

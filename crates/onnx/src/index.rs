@@ -78,14 +78,17 @@ impl<'a> Index<'a> {
 /// Which of `nodes`, in topological order, the outputs of `graph` depend on.
 pub(crate) fn live<'a>(graph: &'a GraphProto, nodes: impl DoubleEndedIterator<Item = &'a NodeProto>) -> Vec<bool> {
     let mut needed: HashSet<&str> = graph.output.iter().filter_map(|o| o.name.as_deref()).collect();
-    let mut live: Vec<bool> = nodes.rev().map(|node| {
-        let is_live = node.output.iter().any(|name| !name.is_empty() && needed.contains(name.as_str()));
-        if is_live {
-            needed.extend(node.input.iter().map(String::as_str));
-            body_reads(node, &mut |name| _ = needed.insert(name));
-        }
-        is_live
-    }).collect();
+    let mut live: Vec<bool> = nodes
+        .rev()
+        .map(|node| {
+            let is_live = node.output.iter().any(|name| !name.is_empty() && needed.contains(name.as_str()));
+            if is_live {
+                needed.extend(node.input.iter().map(String::as_str));
+                body_reads(node, &mut |name| _ = needed.insert(name));
+            }
+            is_live
+        })
+        .collect();
     live.reverse();
     live
 }

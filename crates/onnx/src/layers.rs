@@ -55,7 +55,10 @@ pub(crate) struct Found {
 
 /// Finds the layers of a checked graph.
 pub(crate) fn find(index: &Index, metadata: &Metadata, file: &str) -> Result<Found, Error> {
-    let mut finder = Finder { index, metadata, file, found: Found::default(), names: HashMap::new() };
+    // An unnamed layer is named after its output, and no other node may have that name.
+    let others = index.graph.node.iter().filter(|node| !matches!(onnx_op(node), "Conv" | "Gemm" | "MatMul"));
+    let names = others.filter_map(|node| Some((printable(node.name.as_deref()?), 0))).collect();
+    let mut finder = Finder { index, metadata, file, found: Found::default(), names };
     for (at, node) in index.graph.node.iter().enumerate().filter(|&(at, _)| index.is_live(at)) {
         match onnx_op(node) {
             "Conv" => finder.product(at, node, "Conv")?,

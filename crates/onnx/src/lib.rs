@@ -1,4 +1,13 @@
 //! ONNX files to and from fpxint models. Every file is treated as hostile.
+//!
+//! * [`read`], [`parse`]: a file to a [`Model`] whose layers are found and whose weights still lie in the file's bytes;
+//!   [`Model::layer`] decodes one, with BatchNormalization and constants per channel folded in.
+//! * [`skeleton`]: the graph around the layers, for whoever runs it.
+//! * [`encode`], [`write()`]: expanded layers to an artefact, which is plain ONNX; [`read`] takes it back.
+//! * [`raise`](raise()): a model to a later operator set.
+//!
+//! The order of work when reading is: bound the records ([`Limits`]), decode, check names and tensors, refuse what another
+//! tool quantised, find the layers. Nothing is decoded into floats on the way but scales.
 
 mod artefact;
 mod assemble;

@@ -190,7 +190,7 @@ fn layer_nodes(
             let product = names.of(i, "product");
             node.output = vec![product.clone()];
             let mut add = make("", "Add", &[&product, &bias], y);
-            add.name = Some(format!("{}/bias", plan.name));
+            add.name = Some(bias);
             vec![node, add]
         }
         bias => {

@@ -67,6 +67,11 @@ fn parse_labels(text: &str) -> Result<BTreeMap<String, usize>> {
     Ok(labels)
 }
 
+/// Half of a margin, rounded half to even as torchvision's centre crop does.
+fn centre(margin: u32) -> u32 {
+    margin / 2 + u32::from(margin % 4 == 3)
+}
+
 impl Images for Imagenet {
     fn len(&self) -> usize {
         self.samples.len()
@@ -97,7 +102,7 @@ impl Images for Imagenet {
             "{}: {width} x {height} pixels are less than the crop of {w} x {h}; pass --resize",
             path.display()
         );
-        let view = imageops::crop_imm(&image, (width - w) / 2, (height - h) / 2, w, h);
+        let view = imageops::crop_imm(&image, centre(width - w), centre(height - h), w, h);
         Ok(view.to_image().into_raw())
     }
 }

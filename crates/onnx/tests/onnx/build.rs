@@ -150,10 +150,12 @@ pub fn ramp(len: usize) -> Vec<f32> {
 /// Convolution 3 -> 4 over 3 x 3 with bias.
 pub fn conv(opset: i64) -> Build {
     let attributes = vec![ints("pads", &[1, 1, 1, 1])];
-    Build::new(opset, &[1, 3, 8, 8], 4)
-        .floats("w", &[4, 3, 3, 3], &ramp(108))
-        .floats("b", &[4], &ramp(4))
-        .node(node("Conv", &["x", "w", "b"], "y", attributes))
+    Build::new(opset, &[1, 3, 8, 8], 4).floats("w", &[4, 3, 3, 3], &ramp(108)).floats("b", &[4], &ramp(4)).node(node(
+        "Conv",
+        &["x", "w", "b"],
+        "y",
+        attributes,
+    ))
 }
 
 /// `x (2 x 5) W (5 x 3)`.
@@ -164,10 +166,12 @@ pub fn matmul(opset: i64) -> Build {
 pub fn gemm(opset: i64, transposed: bool, attributes: Vec<AttributeProto>) -> Build {
     let dims = if transposed { [3, 5] } else { [5, 3] };
     let attributes = [vec![int("transB", transposed.into())], attributes].concat();
-    Build::new(opset, &[2, 5], 2)
-        .floats("w", &dims, &ramp(15))
-        .floats("c", &[3], &ramp(3))
-        .node(node("Gemm", &["x", "w", "c"], "y", attributes))
+    Build::new(opset, &[2, 5], 2).floats("w", &dims, &ramp(15)).floats("c", &[3], &ramp(3)).node(node(
+        "Gemm",
+        &["x", "w", "c"],
+        "y",
+        attributes,
+    ))
 }
 
 pub fn expand(model: &Model, weights: &str, granularity: Granularity) -> Vec<ExpandedLayer> {

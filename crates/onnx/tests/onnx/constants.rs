@@ -52,10 +52,11 @@ fn through_identity_transpose_reshape_and_axes() {
 
 #[test]
 fn a_shared_initialiser_is_a_layer_each() {
-    let build = Build::new(13, &[2, 3], 2)
-        .floats("w", &[3, 3], &ramp(9))
-        .op("MatMul", &["x", "w"], "h")
-        .op("MatMul", &["h", "w"], "y");
+    let build = Build::new(13, &[2, 3], 2).floats("w", &[3, 3], &ramp(9)).op("MatMul", &["x", "w"], "h").op(
+        "MatMul",
+        &["h", "w"],
+        "y",
+    );
     let model = build.model();
     assert_eq!(model.layers().len(), 2);
     assert_ne!(model.layers()[0].name, model.layers()[1].name);

@@ -17,10 +17,11 @@ fn normed(build: Build, y: &str) -> Build {
 }
 
 fn conv_into(h: &str) -> Build {
-    Build::new(13, &[1, 3, 8, 8], 4)
-        .floats("w", &[4, 3, 3, 3], &ramp(108))
-        .floats("b", &[4], &ramp(4))
-        .op("Conv", &["x", "w", "b"], h)
+    Build::new(13, &[1, 3, 8, 8], 4).floats("w", &[4, 3, 3, 3], &ramp(108)).floats("b", &[4], &ramp(4)).op(
+        "Conv",
+        &["x", "w", "b"],
+        h,
+    )
 }
 
 fn bias(model: &Model) -> Vec<f32> {
@@ -34,13 +35,12 @@ fn batch_normalisation_is_folded_in_f64() {
     let (gamma, beta) = ([1.5f64, -0.5, 0.25, 2.0], [0.1f32, 0.2, -0.3, 0.4]);
     let (mean, var) = ([0.7f32, -0.6, 0.5, 0.0], [0.9f32, 1.1, 0.3, 0.0]);
     let b = ramp(4);
-    let factor: Vec<f64> =
-        (0..4).map(|c| gamma[c] / (f64::from(var[c]) + f64::from(EPSILON)).sqrt()).collect();
-    let wanted: Vec<f32> = (0..4)
-        .map(|c| ((f64::from(b[c]) - f64::from(mean[c])) * factor[c] + f64::from(beta[c])) as f32)
-        .collect();
+    let factor: Vec<f64> = (0..4).map(|c| gamma[c] / (f64::from(var[c]) + f64::from(EPSILON)).sqrt()).collect();
+    let wanted: Vec<f32> =
+        (0..4).map(|c| ((f64::from(b[c]) - f64::from(mean[c])) * factor[c] + f64::from(beta[c])) as f32).collect();
     assert_eq!(layer.bias.as_ref(), Some(&wanted));
-    let weights: Vec<f32> = ramp(108).iter().enumerate().map(|(i, &w)| (f64::from(w) * factor[i / 27]) as f32).collect();
+    let weights: Vec<f32> =
+        ramp(108).iter().enumerate().map(|(i, &w)| (f64::from(w) * factor[i / 27]) as f32).collect();
     assert_eq!(float_weights(layer), weights);
 }
 

@@ -6,9 +6,12 @@ use fpxint_onnx::proto::tensor_proto::DataType;
 use prost::Message;
 
 fn depthwise() -> Build {
-    Build::new(13, &[1, 4, 8, 8], 4)
-        .floats("w", &[4, 1, 3, 3], &ramp(36))
-        .node(node("Conv", &["x", "w"], "y", vec![int("group", 4)]))
+    Build::new(13, &[1, 4, 8, 8], 4).floats("w", &[4, 1, 3, 3], &ramp(36)).node(node(
+        "Conv",
+        &["x", "w"],
+        "y",
+        vec![int("group", 4)],
+    ))
 }
 
 fn biased_matmul() -> Build {
@@ -38,7 +41,9 @@ fn every_layer_reads_back_identically() {
                 assert_eq!(info.weights.unwrap().to_string(), precision);
                 assert_eq!(info.activations, Some(expanded.activations));
                 assert!(again.is_artefact() && again.skipped().is_empty());
-                assert!(proto.graph.unwrap().node.iter().all(|n| n.op_type() != "DequantizeLinear" || n.input.len() == 2));
+                assert!(
+                    proto.graph.unwrap().node.iter().all(|n| n.op_type() != "DequantizeLinear" || n.input.len() == 2)
+                );
             }
         }
     }

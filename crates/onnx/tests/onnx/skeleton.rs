@@ -3,7 +3,7 @@
 use crate::build::*;
 use fpxint::Granularity;
 use fpxint_onnx::proto::{ModelProto, NodeProto, tensor_proto::DataType};
-use fpxint_onnx::{Dim, DOMAIN, Model, skeleton};
+use fpxint_onnx::{DOMAIN, Dim, Model, skeleton};
 use half::f16;
 use prost::Message;
 
@@ -18,7 +18,8 @@ fn ints_of(node: &NodeProto, name: &str) -> Vec<i64> {
 
 #[test]
 fn a_convolution_is_one_node() {
-    let attributes = vec![ints("strides", &[2, 1]), int("group", 2), ints("dilations", &[1, 2]), ints("pads", &[1, 2, 3, 4])];
+    let attributes =
+        vec![ints("strides", &[2, 1]), int("group", 2), ints("dilations", &[1, 2]), ints("pads", &[1, 2, 3, 4])];
     let mut build = Build::new(13, &[1, 6, 8, 8], 4)
         .floats("w", &[4, 3, 3, 2], &ramp(72))
         .floats("unused", &[2], &ramp(2))
@@ -100,4 +101,14 @@ fn inputs_are_those_to_be_fed() {
     assert_eq!(model.outputs()[0].name, "y");
     assert_eq!((model.opset(), model.is_artefact()), (13, false));
     assert_eq!(skeleton_of(&model).graph.unwrap().input.len(), 1);
+}
+
+#[test]
+fn an_unnamed_layer_takes_no_other_nodes_name() {
+    let mut build = matmul(13).op("Relu", &["y"], "z");
+    build.graph().output[0].name = Some("z".into());
+    build.graph().node[0].name = None;
+    build.graph().node[1].name = Some("y".into());
+    let graph = skeleton_of(&build.model()).graph.unwrap();
+    assert_eq!(graph.node.iter().map(|n| n.name()).collect::<Vec<_>>(), ["y_2", "y"]);
 }
