@@ -179,19 +179,25 @@ impl Series {
         })
     }
 
-    /// The values that the first `terms` terms and their mean stand for, in f64 (exact).
+    /// The values that the first `terms` terms and their mean stand for, in f64 (exact), in the order of the tensor.
     ///
     /// # Errors
     /// As [`Series::prefix`].
-    pub fn values(&self, name: &str, terms: u32) -> Result<Vec<f64>, Error> {
-        let prefix = self.prefix(name, terms)?;
+    pub fn values(&self, name: &str, terms: u32) -> Result<impl Iterator<Item = f64>, Error> {
+        let order = self.precision.order();
+        if terms == 0 || terms > order {
+            return Err(Error::Order { tensor: name.to_owned(), asked: terms, order });
+        }
+        let (bits, below) = (self.precision.bits(), order - terms);
         let channels = self.channels();
-        let value = |(i, &q): (usize, &i32)| {
+        let unit = 2f64.powi(-((bits * order) as i32));
+        let means = if below == 0 { &[][..] } else { &self.means[terms as usize - 1] };
+        Ok(self.q.iter().enumerate().map(move |(i, &q)| {
             let c = channels.of(i);
-            let mean = prefix.means.get(c).copied().unwrap_or(0);
-            f64::from(prefix.units[c]) * ((i64::from(q) << prefix.shift) + mean) as f64
-        };
-        Ok(prefix.q.iter().enumerate().map(value).collect())
+            let mean = means.get(c).copied().unwrap_or(0);
+            let kept = drop_digits(q, bits, below) << (bits * (below + 1));
+            f64::from(self.scale(c)) * unit * (kept + mean) as f64
+        }))
     }
 
     /// Largest possible `|M - sum_(i <= t) scale_i M_i - mean|` in a channel:
@@ -220,7 +226,7 @@ impl Series {
     pub fn measured_error(&self, name: &str, x: &[f32], terms: u32) -> Result<(f64, f64), Error> {
         let channels = self.channels();
         let mut worst = vec![0f64; channels.count];
-        for (i, (value, &x)) in self.values(name, terms)?.iter().zip(x).enumerate() {
+        for (i, (value, &x)) in self.values(name, terms)?.zip(x).enumerate() {
             let slot = &mut worst[channels.of(i)];
             *slot = slot.max((value - f64::from(x)).abs());
         }

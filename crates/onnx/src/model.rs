@@ -9,7 +9,8 @@ use prost::Message;
 use crate::artefact::Metadata;
 use crate::index::Index;
 use crate::layers::{Plan, Source};
-use crate::proto::{GraphProto, ModelProto, ValueInfoProto, tensor_shape_proto::dimension, type_proto};
+use crate::proto::tensor_shape_proto::{Dimension, dimension};
+use crate::proto::{GraphProto, ModelProto, TensorShapeProto, ValueInfoProto, type_proto};
 use crate::{Error, Limits, check, error::shown, fold, foreign, layers, tensor, wire};
 
 /// What is known of a layer before its weights are decoded.
@@ -217,6 +218,22 @@ impl Model {
         self.graph().output.iter().map(value_info).collect()
     }
 
+    /// States the shapes of graph outputs that the file leaves out, so that a written artefact passes ONNX's checker; outputs
+    /// that state one keep it. A dimension of `None` stays open.
+    pub fn state_output_shapes(&mut self, shapes: &[(String, Vec<Option<u64>>)]) {
+        let outputs = self.proto.graph.iter_mut().flat_map(|graph| &mut graph.output);
+        for output in outputs {
+            let stated = shapes.iter().find(|(name, _)| output.name.as_deref() == Some(name));
+            let kind = output.r#type.as_mut().and_then(|t| t.value.as_mut());
+            let (Some((_, dims)), Some(type_proto::Value::TensorType(tensor))) = (stated, kind) else { continue };
+            tensor.shape.get_or_insert_with(|| {
+                let value = |size: &u64| i64::try_from(*size).ok().map(dimension::Value::DimValue);
+                let dim = |size: &Option<u64>| Dimension { denotation: None, value: size.as_ref().and_then(value) };
+                TensorShapeProto { dim: dims.iter().map(dim).collect() }
+            });
+        }
+    }
+
     /// Version of ONNX's own operator set.
     pub fn opset(&self) -> i64 {
         self.opset
@@ -243,7 +260,7 @@ fn value_info(info: &ValueInfoProto) -> ValueInfo {
         _ => None,
     };
     let elem_type = tensor::type_name(tensor.and_then(|t| t.elem_type).unwrap_or(0));
-    let dim = |dim: &crate::proto::tensor_shape_proto::Dimension| match &dim.value {
+    let dim = |dim: &Dimension| match &dim.value {
         Some(dimension::Value::DimValue(size)) => u64::try_from(*size).map_or(Dim::Unknown, Dim::Fixed),
         Some(dimension::Value::DimParam(symbol)) if !symbol.is_empty() => Dim::Symbol(symbol.clone()),
         _ => Dim::Unknown,

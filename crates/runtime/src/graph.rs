@@ -38,10 +38,19 @@ pub(crate) fn inputs(model: &TypedModel) -> Result<Vec<Port>, Error> {
 }
 
 /// Outputs of a typed graph under the names the file gives them.
-pub(crate) fn outputs(model: &TypedModel, names: &[String]) -> Result<Vec<Port>, Error> {
+pub(crate) fn outputs(model: &TypedModel, source: &fpxint_onnx::Model) -> Result<Vec<Port>, Error> {
     let outlets = model.output_outlets().map_err(Error::graph)?;
-    let named = outlets.iter().zip(names);
-    named.map(|(&outlet, name)| port(model, outlet, name.clone())).collect()
+    outlets.iter().zip(source.outputs()).map(|(&outlet, info)| port(model, outlet, info.name)).collect()
+}
+
+/// Name and symbolic shape of every input.
+pub(crate) fn symbols(model: &TypedModel) -> Result<Vec<(String, TVec<TDim>)>, Error> {
+    let outlets = model.input_outlets().map_err(Error::graph)?;
+    let symbols = |&outlet: &OutletId| {
+        let fact = model.outlet_fact(outlet).map_err(Error::graph)?;
+        Ok((model.node(outlet.node).name.clone(), fact.shape.to_tvec()))
+    };
+    outlets.iter().map(symbols).collect()
 }
 
 fn port(model: &TypedModel, outlet: OutletId, name: String) -> Result<Port, Error> {

@@ -11,17 +11,17 @@ mod float;
 mod graph;
 mod layer;
 mod layout;
-mod macs;
 mod model;
 mod placeholder;
 mod plan;
+mod survey;
 mod value;
 
 pub use error::Error;
 pub use float::Float;
 pub use layer::LayerReport;
-pub use macs::layer_macs;
 pub use model::{Model, Options, Worker};
+pub use survey::{Survey, survey};
 pub use value::{Element, Port, Value};
 
 /// Outputs by name, in the model's order.

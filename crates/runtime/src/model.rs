@@ -10,8 +10,9 @@ use tract_onnx::prelude::*;
 use crate::execute::Scratch;
 use crate::layer::{Layer, LayerReport, pack};
 use crate::plan::{Plan, plan};
+use crate::survey::layer_macs;
 use crate::value::{Port, match_inputs};
-use crate::{Error, Outputs, Value, graph, macs, placeholder};
+use crate::{Error, Outputs, Value, graph, placeholder};
 
 /// A member of a group of workers that share a model's terms.
 #[derive(Clone)]
@@ -111,25 +112,19 @@ impl Model {
         for (&layer, clamp) in &plan.clamps {
             layers[layer].product.set_clamp(clamp.low, clamp.high);
         }
-        let names: Vec<_> = source.outputs().into_iter().map(|o| o.name).collect();
-        let inputs = graph::inputs(&typed)?;
-        let symbols = typed.input_outlets().map_err(Error::graph)?.iter().zip(&inputs).map(|(&outlet, port)| {
-            let fact = typed.outlet_fact(outlet).map_err(Error::graph)?;
-            Ok((port.name.clone(), fact.shape.to_tvec()))
-        });
         Ok(Self {
-            symbols: symbols.collect::<Result<_, Error>>()?,
-            outputs: graph::outputs(&typed, &names)?,
+            symbols: graph::symbols(&typed)?,
+            inputs: graph::inputs(&typed)?,
+            outputs: graph::outputs(&typed, source)?,
             worker: options.worker.clone(),
             scratch: Mutex::new(Vec::new()),
-            macs: macs::symbolic(&typed, total)?,
+            macs: layer_macs(&typed, total),
             plan,
             layers,
             kernel,
             threads,
             pool,
             reports,
-            inputs,
         })
     }
 

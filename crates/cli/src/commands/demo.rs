@@ -119,7 +119,7 @@ fn row(source: &fpxint_onnx::Model, model: &Model, precision: Precision, truth: 
         bound = bound.max(expanded.weight.worst_bound(precision.order()));
         bytes += fpxint_onnx::encode(&expanded).bytes();
     }
-    let macs = fpxint_runtime::layer_macs(source)?;
+    let macs = fpxint_runtime::survey(source)?.macs;
     let weighted: f64 = macs.iter().zip(model.layers()).map(|(&m, l)| m as f64 * f64::from(l.products)).sum();
     Ok(Row {
         precision: precision.to_string(),

@@ -5,6 +5,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use fpxint::{ExpandedLayer, Precision, Settings, Weight, expand_layer};
 use fpxint_onnx::EncodedLayer;
+use fpxint_runtime::Port;
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -53,7 +54,7 @@ struct Report {
 
 pub(crate) fn run(common: &Common, args: &Quantize) -> Result<Outcome> {
     let start = Instant::now();
-    let model = engine::read(&args.model)?;
+    let mut model = engine::read(&args.model)?;
     if model.is_artefact() {
         bail!("{}: is expanded already; give fpxint the FP32 model it was made from", args.model.display());
     }
@@ -82,10 +83,14 @@ pub(crate) fn run(common: &Common, args: &Quantize) -> Result<Outcome> {
     bar.finish_and_clear();
     let (layers, reports): (Vec<EncodedLayer>, Vec<LayerReport>) =
         expanded.with_context(|| args.model.display().to_string())?.into_iter().unzip();
+    let survey = fpxint_runtime::survey(&model).with_context(|| args.model.display().to_string())?;
+    let open = |size: Option<usize>| size.map(|s| s as u64);
+    let shape = |port: Port| (port.name, port.shape.into_iter().map(open).collect());
+    model.state_output_shapes(&survey.outputs.into_iter().map(shape).collect::<Vec<_>>());
     let written = fpxint_onnx::write(&model, &layers, &args.output)?;
-    let macs = fpxint_runtime::layer_macs(&model)?;
-    let total: u64 = macs.iter().sum();
-    let weighted: f64 = macs.iter().zip(&reports).map(|(&macs, layer)| macs as f64 * f64::from(layer.products)).sum();
+    let total: u64 = survey.macs.iter().sum();
+    let weighted: f64 =
+        survey.macs.iter().zip(&reports).map(|(&macs, layer)| macs as f64 * f64::from(layer.products)).sum();
     let elements = || model.layers().iter().map(|l| l.elements as f64);
     let bits: f64 = elements().zip(&layers).map(|(n, layer)| n * f64::from(layer.weights().total_bits())).sum();
     let skipped = model.skipped().iter().map(|s| Skipped { name: s.name.clone(), reason: s.reason.clone() });

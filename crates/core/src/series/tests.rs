@@ -53,8 +53,8 @@ fn a_prefix_is_the_first_terms_and_the_mean_of_the_rest() {
         assert_eq!(prefix.means.is_empty(), t == 4);
         // What a prefix drops averages to its mean, to half of the mean's own unit.
         for c in 0..4usize {
-            let values = s.values("w", t).unwrap();
-            let whole = s.values("w", 4).unwrap();
+            let values: Vec<f64> = s.values("w", t).unwrap().collect();
+            let whole: Vec<f64> = s.values("w", 4).unwrap().collect();
             let gap: f64 = (0..10).map(|k| whole[c * 10 + k] - values[c * 10 + k]).sum::<f64>() / 10.0;
             let unit = f64::from(s.scales[c]) * 2f64.powi(-8);
             assert!(gap.abs() <= unit / 2.0 + 1e-12, "{t} {c} {gap}");

@@ -54,8 +54,7 @@ fn term_products_sum_to_the_integer_product() {
             let scales = f64::from(expanded.weight.term_scales(p.order())[c]) * f64::from(grid.scale);
             let exact: f64 = (0..9).map(|k| f64::from(w[c * 9 + k]) * f64::from(x[k])).sum();
             let absolute: f64 = x.iter().map(|v| f64::from(v.abs())).sum();
-            let weights: f64 =
-                expanded.weight.values("fc", p.order()).unwrap()[c * 9..][..9].iter().map(|v| v.abs()).sum();
+            let weights: f64 = expanded.weight.values("fc", p.order()).unwrap().skip(c * 9).take(9).map(f64::abs).sum();
             let bound = absolute * expanded.weight.bound(p.order(), c) + weights * grid.bound();
             assert!((scales * direct as f64 - exact).abs() <= bound);
         }

@@ -1,0 +1,44 @@
+//! What the host infers of a model before any weight is read: shapes, and the size of every layer's product.
+
+use tract_onnx::prelude::*;
+
+use crate::placeholder::{self, LayerOp};
+use crate::value::Port;
+use crate::{Error, graph};
+
+/// A model's shapes and sizes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Survey {
+    /// Multiply-accumulates of every layer, by index, for one sample: every open dimension of the inputs taken as 1.
+    pub macs: Vec<u64>,
+    /// Outputs with their inferred shapes.
+    pub outputs: Vec<Port>,
+}
+
+/// Surveys a model; as fast as its graph is small.
+///
+/// # Errors
+/// [`Error`], naming the node at fault.
+pub fn survey(source: &fpxint_onnx::Model) -> Result<Survey, Error> {
+    let typed = placeholder::typed(source)?;
+    let inputs = graph::symbols(&typed)?;
+    let ones: Vec<Vec<usize>> = inputs.iter().map(|(_, shape)| vec![1; shape.len()]).collect();
+    let values = graph::bind(&inputs, &ones.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
+    let macs = layer_macs(&typed, source.layers().len());
+    Ok(Survey {
+        macs: macs.iter().map(|m| m.eval_to_i64(&values).unwrap_or(0) as u64).collect(),
+        outputs: graph::outputs(&typed, source)?,
+    })
+}
+
+/// Multiply-accumulates of every layer in the symbols of the inputs: values of its output times the depth of each.
+pub(crate) fn layer_macs(model: &TypedModel, layers: usize) -> Vec<TDim> {
+    let mut macs = vec![0.to_dim(); layers];
+    for node in model.nodes() {
+        if let Some(op) = node.op_as::<LayerOp>() {
+            let values: TDim = node.outputs[0].fact.shape.iter().fold(1.to_dim(), |product, dim| product * dim);
+            macs[op.layer] = values * op.geometry.depth();
+        }
+    }
+    macs
+}
