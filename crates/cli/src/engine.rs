@@ -70,10 +70,10 @@ fn chosen(source: &fpxint_onnx::Model, path: &Path, precisions: &Precisions) -> 
     }
     let default = Precision::new(4, 2)?;
     match (precisions.weights, precisions.activations) {
-        (None | Some(Format::Fp32), None) | (Some(Format::Fp32), Some(Format::Fp32)) if terms => {
+        (None | Some(Format::Fp32), None | Some(Format::Fp32)) if terms => {
             bail!("{file} is not expanded: pass --weights and --activations with --weight-terms and --activation-terms")
         }
-        (None | Some(Format::Fp32), None) | (Some(Format::Fp32) | None, Some(Format::Fp32)) => Ok(None),
+        (None | Some(Format::Fp32), None | Some(Format::Fp32)) => Ok(None),
         (Some(Format::Fp32), Some(Format::Int(_))) | (Some(Format::Int(_)), Some(Format::Fp32)) => {
             bail!("weights and activations are expanded together: pass integer precisions for both, as in int4x2")
         }
@@ -118,5 +118,6 @@ impl Engine {
 
 /// Effective bits of a precision, to stand beside an accuracy.
 pub(crate) fn effective_bits(text: &str) -> String {
-    text.parse::<Precision>().map_or("-".to_owned(), |p| p.total_bits().to_string())
+    let fp32 = if text == "fp32" { "32" } else { "-" };
+    text.parse::<Precision>().map_or(fp32.to_owned(), |p| p.total_bits().to_string())
 }

@@ -1,12 +1,12 @@
 //! Inputs of a model: from .npy files, or random.
 
 use std::fs::File;
-use std::io::BufReader;
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use fpxint_runtime::{Element, Port, Value};
 use ndarray::{ArrayD, Dimension, IxDyn};
+use ndarray_npy::npy::header::Header;
 use ndarray_npy::{ReadNpyError, ReadNpyExt, ReadableElement, WriteNpyExt};
 
 use crate::args::Sizes;
@@ -39,8 +39,15 @@ fn read_npy(path: &Path, element: Element) -> Result<Value> {
 }
 
 fn typed<T: ReadableElement>(path: &Path, wanted: Element) -> Result<ArrayD<T>> {
-    let file = File::open(path).with_context(|| path.display().to_string())?;
-    ArrayD::<T>::read_npy(BufReader::new(file)).map_err(|error| match error {
+    let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
+    let mut values = &bytes[..];
+    // Nothing is allocated on the word of a header alone.
+    if let Ok(Header { shape, .. }) = Header::from_reader(&mut values) {
+        let stated = shape.iter().try_fold(1usize, |len, &dim| len.checked_mul(dim));
+        let holds = stated.is_some_and(|len| len <= values.len());
+        ensure!(holds, "{}: its {} bytes of values do not fill shape {shape:?}", path.display(), values.len());
+    }
+    ArrayD::<T>::read_npy(&bytes[..]).map_err(|error| match error {
         ReadNpyError::WrongDescriptor(found) => {
             anyhow!("{} holds {found}, but the model takes {wanted}", path.display())
         }

@@ -2,6 +2,14 @@
 //!
 //! Exit code 0: done; 1: a threshold was not met; 2: bad use or bad input, told in one line on standard error.
 
+/// `print!` and `println!` that do not panic where standard output cannot be written; see [`emit`].
+macro_rules! print {
+    ($($text:tt)*) => { $crate::emit(format_args!($($text)*)) };
+}
+macro_rules! println {
+    ($($text:tt)*) => { $crate::emit(format_args!("{}\n", format_args!($($text)*))) };
+}
+
 mod args;
 mod commands;
 mod data;
@@ -11,6 +19,7 @@ mod metrics;
 mod progress;
 mod table;
 
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -52,8 +61,32 @@ fn main() -> ExitCode {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::BelowThreshold) => ExitCode::from(1),
         Err(error) => {
-            eprintln!("error: {}", format!("{error:#}").replace(['\n', '\r'], " "));
+            eprintln!("error: {}", one_line(&error));
             ExitCode::from(2)
         }
     }
+}
+
+/// Writes to standard output. A reader that has gone is no failure; a full disk ends the program.
+fn emit(text: std::fmt::Arguments<'_>) {
+    match std::io::stdout().write_fmt(text) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            eprintln!("error: standard output: {error}");
+            std::process::exit(2);
+        }
+        _ => {}
+    }
+}
+
+/// An error and its causes on one line; what a message repeats of another is said once.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(|cause| cause.to_string().replace(['\n', '\r'], " ")) {
+        if cause.starts_with(&text) {
+            text = cause;
+        } else if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }

@@ -134,7 +134,7 @@ pub struct UnknownKernel {
 impl fmt::Display for UnknownKernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<_> = available().iter().map(|k| k.name()).collect();
-        write!(f, "FPXINT_KERNEL={} is not available; this CPU has {}", self.asked, names.join(", "))
+        write!(f, "kernel `{}` (FPXINT_KERNEL) is not available; this CPU has {}", self.asked, names.join(", "))
     }
 }
 
@@ -145,9 +145,17 @@ impl std::error::Error for UnknownKernel {}
 /// # Errors
 /// [`UnknownKernel`] where the name is unknown or this CPU lacks it.
 pub fn select() -> Result<&'static dyn Kernel, UnknownKernel> {
-    let list = available();
     match std::env::var("FPXINT_KERNEL") {
-        Ok(asked) if !asked.is_empty() => list.into_iter().find(|k| k.name() == asked).ok_or(UnknownKernel { asked }),
-        _ => Ok(list[0]),
+        Ok(asked) if !asked.is_empty() => named(&asked),
+        _ => Ok(available()[0]),
     }
+}
+
+/// The kernel of this name.
+///
+/// # Errors
+/// As [`select`].
+pub fn named(name: &str) -> Result<&'static dyn Kernel, UnknownKernel> {
+    let found = available().into_iter().find(|kernel| kernel.name() == name);
+    found.ok_or_else(|| UnknownKernel { asked: name.to_owned() })
 }

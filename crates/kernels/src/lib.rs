@@ -11,7 +11,7 @@
 //! every [`Kernel`]; the float operations after it are a fixed sequence of IEEE roundings. So all kernels, thread counts and
 //! batch splits give the same bits. This crate knows nothing of terms or graphs: it sees limbs, scales and tiles.
 //!
-//! * [`available`], [`select`]: the one list of kernels, and the choice from it (`FPXINT_KERNEL`).
+//! * [`available`], [`named`], [`select`]: the one list of kernels, and the choice from it (`FPXINT_KERNEL`).
 //! * [`Product`]: a layer packed for running: [`Product::partial`], [`Product::finish`], or [`Product::fused`] for both at once.
 //! * [`Codes`]: activations quantised into limbs, with their borders.
 //! * [`Range`]: what the next layer needs to know of a value.
@@ -29,7 +29,7 @@ mod shape;
 mod window;
 
 pub use codes::Codes;
-pub use kernel::{Kernel, MR, NR, RowGrid, UnknownKernel, available, select};
+pub use kernel::{Kernel, MR, NR, RowGrid, UnknownKernel, available, named, select};
 pub use panels::Weights;
 pub use product::{Epilogue, Error, Product};
 pub use shape::Shape;

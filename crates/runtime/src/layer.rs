@@ -36,7 +36,8 @@ pub struct LayerReport {
     pub bytes: usize,
 }
 
-/// Packs a layer from the first `terms` terms of its weights, or from those of `members` in the unit of the whole series.
+/// Packs a layer from the first `terms` terms of its weights (all by default), or from those of `members` in the unit of the
+/// whole series.
 pub(crate) fn pack(
     expanded: &ExpandedLayer,
     terms: Option<u32>,

@@ -44,7 +44,9 @@ pub struct Options {
     pub activation_terms: Option<u32>,
     /// Threads a call uses.
     pub threads: usize,
-    /// Part in a group of workers; alone otherwise.
+    /// Name of the kernel to use; otherwise what `FPXINT_KERNEL` says, or the fastest.
+    pub kernel: Option<String>,
+    /// Part in a group of workers; alone otherwise. The members of a group choose the terms, so `weight_terms` is not used.
     pub worker: Option<Worker>,
 }
 
@@ -57,6 +59,7 @@ impl Default for Options {
             weight_terms: None,
             activation_terms: None,
             threads: 1,
+            kernel: None,
             worker: None,
         }
     }
@@ -90,7 +93,10 @@ impl Model {
         options: &Options,
         progress: &(dyn Fn(usize, usize) + Sync),
     ) -> Result<Self, Error> {
-        let kernel = fpxint_kernels::select()?;
+        let kernel = match &options.kernel {
+            Some(name) => fpxint_kernels::named(name)?,
+            None => fpxint_kernels::select()?,
+        };
         let threads = options.threads.max(1);
         let pool = if threads == 1 { None } else { Some(start_pool(threads)?) };
 
@@ -202,5 +208,8 @@ fn load_layer(source: &fpxint_onnx::Model, index: usize, options: &Options) -> R
     let weights = options.weights.or(info.weights).unwrap_or(activations);
     let settings = Settings { weights, activations, granularity: options.granularity };
     let expanded = expand_layer(&source.layer(index)?, &settings)?;
-    pack(&expanded, options.weight_terms, options.worker.as_ref().map(|w| &w.members))
+    match &options.worker {
+        Some(worker) => pack(&expanded, None, Some(&worker.members)),
+        None => pack(&expanded, options.weight_terms, None),
+    }
 }

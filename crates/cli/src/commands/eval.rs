@@ -81,14 +81,17 @@ fn classify(
     let size = input.size.map(|side| crop.or(side).unwrap_or(open));
     let bar = progress::bar(common, "evaluating", count);
     let mut scores = Scores { model: Vec::new(), reference: reference.map(|_| Vec::new()) };
-    for start in (0..count).step_by(BATCH) {
-        let indices = start..count.min(start + BATCH);
+    let largest = (0..count).map(|i| set.label(i)).max().unwrap_or(0);
+    let batch = input.batch.unwrap_or(BATCH);
+    for start in (0..count).step_by(batch.max(1)) {
+        let indices = start..count.min(start + batch);
         let images = indices.clone().into_par_iter().map(|i| set.pixels(i, size)).collect::<Result<Vec<_>>>()?;
-        scores.model.extend(top_five(model, &input, &images, size, args)?);
+        scores.model.extend(top_five(model, &input, &images, size, largest, args)?);
         if let (Some(reference), Some(top)) = (reference, &mut scores.reference) {
             // Image by image: the reference gains nothing from batches, and so uses every core.
-            let each =
-                images.par_iter().map(|image| top_five(reference, &input, std::slice::from_ref(image), size, args));
+            let each = images
+                .par_iter()
+                .map(|image| top_five(reference, &input, std::slice::from_ref(image), size, largest, args));
             top.extend(each.collect::<Result<Vec<_>>>().context("the reference")?.into_iter().flatten());
         }
         bar.inc(indices.len() as u64);
@@ -97,12 +100,13 @@ fn classify(
     Ok(scores)
 }
 
-/// The five largest classes of every image, best first.
+/// The five largest classes of every image, best first; there must be more of them than the `largest` label.
 fn top_five(
     engine: &Engine,
     input: &ImageInput,
     images: &[Vec<u8>],
     size: [usize; 2],
+    largest: usize,
     args: &Eval,
 ) -> Result<Vec<Vec<usize>>> {
     let outputs = engine.run(&input.batch(images, size, args.preset)?)?;
@@ -113,6 +117,8 @@ fn top_five(
         "output `{name}` of shape {:?} is not one row of classes an image",
         scores.shape()
     );
+    let data = args.data.display();
+    ensure!(largest < classes, "{data}: label {largest} is beyond the {classes} classes of output `{name}`");
     let scores = scores.to_f32();
     let rows = scores.as_slice().context("a contiguous output")?.chunks_exact(classes);
     Ok(rows.map(best_five).collect())

@@ -64,6 +64,9 @@ pub(crate) fn run(common: &Common, args: &Quantize) -> Result<Outcome> {
             args.model.display()
         );
     }
+    if std::fs::metadata(&args.output).is_ok_and(|existing| !existing.is_file()) {
+        bail!("{}: is there already and is not a file, so it is not replaced", args.output.display());
+    }
     let settings = Settings {
         weights: args.weights,
         activations: args.activations,

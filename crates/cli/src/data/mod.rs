@@ -35,6 +35,8 @@ fn normalise(preset: Preset, channel: usize, pixel: u8) -> f32 {
 pub(crate) struct ImageInput {
     name: String,
     channels_first: bool,
+    /// Images in a batch, where the model fixes it.
+    pub batch: Option<usize>,
     /// Height and width, where the model fixes them.
     pub size: [Option<usize>; 2],
 }
@@ -44,7 +46,8 @@ impl ImageInput {
     pub(crate) fn of(ports: &[Port]) -> Result<Self> {
         let [port] = ports else { bail!("the model has {} inputs, but images are one", ports.len()) };
         let shape = &port.shape;
-        let fault = || format!("input `{}` of shape {shape:?} does not take colour images", port.name);
+        let sizes: Vec<_> = shape.iter().map(|d| d.map_or("?".to_owned(), |d| d.to_string())).collect();
+        let fault = || format!("input `{}` of shape [{}] does not take colour images", port.name, sizes.join(", "));
         if shape.len() != 4 || port.element != Some(Element::F32) {
             bail!(fault());
         }
@@ -54,7 +57,7 @@ impl ImageInput {
             _ => bail!(fault()),
         };
         let size = if channels_first { [shape[2], shape[3]] } else { [shape[1], shape[2]] };
-        Ok(Self { name: port.name.clone(), channels_first, size })
+        Ok(Self { name: port.name.clone(), channels_first, batch: shape[0], size })
     }
 
     /// A batch of images as the model's input.

@@ -13,7 +13,7 @@
 //! 1. Balanced digits instead of rounded residuals: a residual digit reaches `+2^(X-1)`, which `INT-X` does not hold.
 //! 2. `scale_1` is rounded up to `24 - b` significant bits while `b <= 16`: then `Q * scale_n` and every partial sum of
 //!    terms are exact in f32, in any order and in any tool. Rounded to nearest, the top digit would overflow.
-//! 3. Division in f64: in f32 it overflows the top digit at eight bits and two terms.
+//! 3. Division in f64: in f32 the integers differ from 18 bits on, and from 21 bits on the top digit overflows.
 //!
 //! The smallest scale is not the best one for a group of few values: a grid up to a tenth wider may lie nearer to all of
 //! them. A short group, such as a depthwise filter of nine weights, takes the scale with the least sum of squared errors.

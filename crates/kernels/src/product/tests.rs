@@ -218,7 +218,11 @@ fn a_prefix_adds_its_mean_by_the_window_sum() {
 /// A layer with every part of the epilogue, on data that is not symmetric in anything.
 fn full_layer(g: &Convolution) -> (Product, Vec<f32>, Vec<f32>) {
     let shape = shape_of(g);
-    let limbs = vec![adversarial_i8(Pattern::Random(5), g.channels_out * shape.depth())];
+    let (packed, _) = digits(&shape, Pattern::Random(5), 1);
+    let weights = match &packed {
+        Ok(limbs) => Weights::OutputFirst(limbs),
+        Err(words) => Weights::Depthwise(words),
+    };
     let channel = |c: usize| (c * 7 % 13) as f32 - 5.0;
     let epilogue = Epilogue {
         scales: (0..g.channels_out).map(|c| 1e-3 * (1.0 + channel(c).abs())).collect(),
@@ -227,7 +231,7 @@ fn full_layer(g: &Convolution) -> (Product, Vec<f32>, Vec<f32>) {
         high: 6.0,
         ..plain(g.channels_out)
     };
-    let product = Product::new(shape, Weights::OutputFirst(&limbs), &epilogue, 8).unwrap();
+    let product = Product::new(shape, weights, &epilogue, 8).unwrap();
     let [h, w] = g.output();
     let wave = |len: usize, step: f32| (0..len).map(|i| (i as f32 * step).sin() * 3.0).collect::<Vec<_>>();
     (product, wave(3 * g.input[0] * g.input[1] * g.channels_in, 0.73), wave(3 * h * w * g.channels_out, 0.31))
@@ -261,7 +265,7 @@ fn run_full(
 #[test]
 fn kernels_threads_and_batches_agree_to_the_bit() {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
-    for g in geometries().into_iter().filter(|g| !shape_of(g).is_depthwise()) {
+    for g in geometries() {
         let (want, want_ranges) = run_full(available()[available().len() - 1], &g, 0..3, 1);
         assert!(want.iter().any(|&y| y == 6.0) && want.iter().any(|&y| y == -3.0), "the clamp is exercised");
         for kernel in available() {
@@ -298,9 +302,10 @@ fn a_non_finite_row_becomes_nan_alone() {
 #[test]
 fn codes_follow_the_scalar_rounding() {
     for kernel in available() {
-        for limbs in 1..=3u32 {
-            let code_max = (1i32 << (8 * limbs)) - 1;
-            let scale = 0.037f32 / (1 << (8 * (limbs - 1))) as f32;
+        for bits in [2u32, 8, 10, 12, 13, 16, 24] {
+            let limbs = bits.div_ceil(8);
+            let code_max = (1i32 << bits) - 1;
+            let scale = 9.4f32 / code_max as f32;
             let grid = RowGrid {
                 scale,
                 inv: 1.0 / scale,
@@ -313,14 +318,14 @@ fn codes_follow_the_scalar_rounding() {
             let mut planes: Vec<Vec<u8>> = vec![vec![0; x.len()]; limbs as usize];
             kernel.quantise(&x, &grid, &mut planes.iter_mut().map(|p| &mut p[..]).collect::<Vec<_>>());
             for (i, &x) in x.iter().enumerate() {
-                let rounded = if limbs == 1 {
+                let rounded = if bits <= 12 {
                     (x * grid.inv).round_ties_even() as i32
                 } else {
                     (f64::from(x) * grid.inv_wide).round_ties_even() as i32
                 };
                 let want = (rounded + grid.zero_point).clamp(0, code_max);
                 let got = planes.iter().rev().fold(0, |code, plane| code << 8 | i32::from(plane[i]));
-                assert_eq!(got, want, "{} {limbs} limbs, {x}", kernel.name());
+                assert_eq!(got, want, "{} {bits} bits, {x}", kernel.name());
             }
         }
     }
