@@ -53,7 +53,14 @@ impl Scratch {
 
 impl Model {
     /// Runs the plan on checked inputs, in the order of the model's inputs.
-    pub(crate) fn execute(&self, inputs: &[&Value], scratch: &mut Scratch) -> Result<Vec<TValue>, Error> {
+    ///
+    /// `after(step)` is called behind every step.
+    pub(crate) fn execute(
+        &self,
+        inputs: &[&Value],
+        scratch: &mut Scratch,
+        after: &mut (dyn FnMut(usize) + Send),
+    ) -> Result<Vec<TValue>, Error> {
         let shapes: Vec<_> = inputs.iter().map(|v| v.shape()).collect();
         let symbols = graph::bind(&self.symbols, &shapes)?;
         let mut slots: Vec<Option<Held>> = vec![None; self.plan.slots];
@@ -63,13 +70,14 @@ impl Model {
         for (&slot, value) in self.plan.inputs.iter().zip(inputs) {
             slots[slot] = Some(Held { value: value.to_tensor()?.into_tvalue(), ranges: None });
         }
-        for step in &self.plan.steps {
+        for (index, step) in self.plan.steps.iter().enumerate() {
             self.step(step, &mut slots, &symbols, scratch).map_err(|e| Error::run(&step.name, e))?;
             for &slot in &step.dead {
                 if let Some(held) = slots[slot].take() {
                     scratch.give(held.value);
                 }
             }
+            after(index);
         }
         let output = |&slot: &usize| slots[slot].as_ref().map(|held| held.value.clone());
         let outputs: Option<Vec<_>> = self.plan.outputs.iter().map(output).collect();

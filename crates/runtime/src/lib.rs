@@ -20,7 +20,7 @@ mod value;
 pub use error::Error;
 pub use float::Float;
 pub use layer::LayerReport;
-pub use model::{Model, Options, Worker};
+pub use model::{Model, Options, StepTime, Worker};
 pub use survey::{Survey, survey};
 pub use value::{Element, Port, Value};
 

@@ -1,15 +1,16 @@
 //! A loaded model: its plan, its packed layers, and what it reports of itself.
 
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
-use fpxint::{Granularity, Members, Precision, Reduce, Settings, expand_layer};
+use fpxint::{Geometry, Granularity, Members, Precision, Reduce, Settings, expand_layer};
 use fpxint_kernels::Kernel;
 use rayon::prelude::*;
 use tract_onnx::prelude::*;
 
 use crate::execute::Scratch;
 use crate::layer::{Layer, LayerReport, pack};
-use crate::plan::{Plan, plan};
+use crate::plan::{Action, Plan, Step, plan};
 use crate::survey::layer_macs;
 use crate::value::{Port, match_inputs};
 use crate::{Error, Outputs, Value, graph, placeholder};
@@ -63,6 +64,17 @@ impl Default for Options {
             worker: None,
         }
     }
+}
+
+/// Time that one step of a plan took.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepTime {
+    /// Name of its node; of the last one, where several are fused.
+    pub name: String,
+    /// What kind of step it is.
+    pub operator: String,
+    /// Wall time.
+    pub seconds: f64,
 }
 
 /// A model ready to run; [`Model::run`] may be called from many threads at once.
@@ -139,11 +151,44 @@ impl Model {
     /// # Errors
     /// [`Error::Input`] for inputs that do not fit; [`Error::Run`] naming the node that failed.
     pub fn run(&self, inputs: &[(String, Value)]) -> Result<Outputs, Error> {
+        self.run_observed(inputs, &mut |_| {})
+    }
+
+    /// Runs the model and measures every step of its plan, in order.
+    ///
+    /// # Errors
+    /// As [`Model::run`].
+    pub fn profile(&self, inputs: &[(String, Value)]) -> Result<Vec<StepTime>, Error> {
+        let mut marks = Vec::with_capacity(self.plan.steps.len() + 1);
+        marks.push(Instant::now());
+        self.run_observed(inputs, &mut |_| marks.push(Instant::now()))?;
+        let time = |(step, marks): (&Step, &[Instant])| {
+            let operator = match &step.action {
+                Action::Layer { layer } => match &self.layers[*layer].geometry {
+                    Geometry::MatMul(_) => "MatMul".to_owned(),
+                    geometry if geometry.is_depthwise() => "depthwise Conv".to_owned(),
+                    Geometry::Conv(_) => "Conv".to_owned(),
+                },
+                Action::Clamp(_) => "Clamp".to_owned(),
+                Action::Permute { .. } => "layout".to_owned(),
+                Action::Tract { op } => format!("host {}", op.name()),
+            };
+            let seconds = marks[1].duration_since(marks[0]).as_secs_f64();
+            StepTime { name: step.name.clone(), operator, seconds }
+        };
+        Ok(self.plan.steps.iter().zip(marks.windows(2)).map(time).collect())
+    }
+
+    fn run_observed(
+        &self,
+        inputs: &[(String, Value)],
+        after: &mut (dyn FnMut(usize) + Send),
+    ) -> Result<Outputs, Error> {
         let matched = match_inputs(&self.inputs, inputs)?;
         let mut scratch = self.scratch.lock().map(|mut all| all.pop()).ok().flatten().unwrap_or_default();
         let result = match &self.pool {
-            Some(pool) => pool.install(|| self.execute(&matched, &mut scratch)),
-            None => self.execute(&matched, &mut scratch),
+            Some(pool) => pool.install(|| self.execute(&matched, &mut scratch, after)),
+            None => self.execute(&matched, &mut scratch, after),
         };
         if let Ok(mut all) = self.scratch.lock() {
             all.push(scratch);
@@ -185,8 +230,8 @@ impl Model {
 
     /// Nodes left to tract, which the promise of equal bits on every CPU does not cover.
     pub fn left_to_tract(&self) -> Vec<(String, String)> {
-        let left = |step: &crate::plan::Step| match &step.action {
-            crate::plan::Action::Tract { op } => Some((step.name.clone(), op.name().into_owned())),
+        let left = |step: &Step| match &step.action {
+            Action::Tract { op } => Some((step.name.clone(), op.name().into_owned())),
             _ => None,
         };
         self.plan.steps.iter().filter_map(left).collect()
