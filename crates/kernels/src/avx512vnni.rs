@@ -5,102 +5,34 @@
 
 use std::arch::x86_64::*;
 
-use crate::kernel::{Columns, Grids, Kernel, MR, NR, Place, RowGrid, Tile, WideTile, sealed::Routines};
-use crate::window::{Strip, Window};
-use crate::{Range, bodies};
+use crate::kernel::{MR, NR, Tile};
+use crate::window::Window;
+use crate::x86::{depthwise_512 as depthwise, x86_kernel};
 
 /// Vectors across a panel.
 const VECTORS: usize = NR / 16;
 
-/// The AVX-512 VNNI kernel.
-#[derive(Debug)]
-pub(crate) struct Avx512Vnni(());
-
-impl Avx512Vnni {
-    /// The kernel, where this CPU has AVX-512 F, BW, DQ, VL and VNNI.
-    pub(crate) fn get() -> Option<&'static Self> {
-        static KERNEL: Avx512Vnni = Avx512Vnni(());
-        let has = is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx512vl")
-            && is_x86_feature_detected!("avx512vnni")
-            && is_x86_feature_detected!("fma");
-        has.then_some(&KERNEL)
-    }
+x86_kernel! {
+    /// The AVX-512 VNNI kernel.
+    Avx512Vnni, "avx512vnni", ["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni", "fma"]
 }
 
-impl Kernel for Avx512Vnni {
-    fn name(&self) -> &'static str {
-        "avx512vnni"
+/// The rows of `window` against `panel`.
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn tile(window: &Window<'_>, panel: &[i8], tile: &mut Tile) {
+    macro_rules! by_rows {
+        ($($rows:literal)*) => {
+            match window.rows() {
+                $($rows => tile_of::<$rows>(window, panel, tile),)*
+                rows => unreachable!("a window has 1 to {MR} rows, not {rows}"),
+            }
+        };
     }
-}
-
-/// Compiles a shared body for this kernel's instructions.
-macro_rules! compiled {
-    ($name:ident($($arg:ident: $kind:ty),*) $(-> $out:ty)?) => {
-        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma")]
-        fn $name($($arg: $kind),*) $(-> $out)? {
-            bodies::$name($($arg),*)
-        }
-    };
-}
-
-compiled!(depthwise(strip: &Strip<'_>, weights: &[[i16; NR]], tile: &mut Tile));
-compiled!(finish(tile: &Tile, grids: Grids<'_>, columns: &Columns<'_>, place: Place<'_>, range: &mut Range));
-compiled!(finish_wide(tile: &WideTile, grids: Grids<'_>, columns: &Columns<'_>, place: Place<'_>, range: &mut Range));
-compiled!(quantise(x: &[f32], grid: &RowGrid, planes: &mut [&mut [u8]]));
-compiled!(range(x: &[f32]) -> Range);
-
-impl Routines for Avx512Vnni {
-    fn tile(&self, window: &Window<'_>, panel: &[i8], tile: &mut Tile) {
-        macro_rules! by_rows {
-            ($($rows:literal)*) => {
-                match window.rows() {
-                    // SAFETY: `self` exists only where `get` found these features.
-                    $($rows => unsafe { tile_of::<$rows>(window, panel, tile) },)*
-                    rows => unreachable!("a window has 1 to {MR} rows, not {rows}"),
-                }
-            };
-        }
-        by_rows!(1 2 3 4 5 6 7 8 9 10 11 12 13 14)
-    }
-
-    fn depthwise(&self, strip: &Strip<'_>, weights: &[[i16; NR]], tile: &mut Tile) {
-        // SAFETY: `self` exists only where `get` found these features.
-        unsafe { depthwise(strip, weights, tile) }
-    }
-
-    fn finish(&self, tile: &Tile, grids: Grids<'_>, columns: &Columns<'_>, place: Place<'_>, range: &mut Range) {
-        // SAFETY: `self` exists only where `get` found these features.
-        unsafe { finish(tile, grids, columns, place, range) }
-    }
-
-    fn finish_wide(
-        &self,
-        tile: &WideTile,
-        grids: Grids<'_>,
-        columns: &Columns<'_>,
-        place: Place<'_>,
-        range: &mut Range,
-    ) {
-        // SAFETY: `self` exists only where `get` found these features.
-        unsafe { finish_wide(tile, grids, columns, place, range) }
-    }
-
-    fn quantise(&self, x: &[f32], grid: &RowGrid, planes: &mut [&mut [u8]]) {
-        // SAFETY: `self` exists only where `get` found these features.
-        unsafe { quantise(x, grid, planes) }
-    }
-
-    fn range(&self, x: &[f32]) -> Range {
-        // SAFETY: `self` exists only where `get` found these features.
-        unsafe { range(x) }
-    }
+    by_rows!(1 2 3 4 5 6 7 8 9 10 11 12 13 14)
 }
 
 /// A tile of `ROWS` rows.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma")]
+#[target_feature(enable = "avx512f,avx512vnni")]
 fn tile_of<const ROWS: usize>(window: &Window<'_>, panel: &[i8], tile: &mut Tile) {
     let (steps, stride) = (window.depth() / 4, window.row_stride());
     assert_eq!(panel.len(), window.taps().len() * window.depth() * NR, "panel and window differ in depth");

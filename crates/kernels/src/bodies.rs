@@ -1,8 +1,8 @@
 //! Loops shared by all kernels: each kernel compiles them for its own instructions. They hold no reduction over floats but
 //! minimum and maximum, so the result does not depend on how they are vectorised.
 
-use crate::Range;
-use crate::kernel::{Columns, Grids, MR, NR, Place, RowGrid, Tile, WideTile};
+use crate::kernel::{Columns, Grids, NR, Pairs, Place, RowGrid, Tile, WideTile};
+use crate::range::{Lanes, Range, part};
 use crate::window::Strip;
 
 /// Adding this to an f32 of magnitude below 2^22 rounds it to an integer, ties to even, in the low bits.
@@ -10,102 +10,94 @@ const ROUND: f32 = 12_582_912.0;
 /// The same for an f64 of magnitude below 2^51.
 const ROUND_WIDE: f64 = 6_755_399_441_055_744.0;
 
-/// Running minimum and maximum of a panel's columns.
-struct Lanes {
-    low: [f32; NR],
-    high: [f32; NR],
-    magnitude: [u32; NR],
+/// A sum of a tile.
+trait Sum: Copy {
+    /// Its value as f32, less `zero` where the zero point's part is still in it.
+    fn value(self, zero: i32) -> f32;
 }
 
-impl Lanes {
+impl Sum for i32 {
     #[inline(always)]
-    fn new() -> Self {
-        Self { low: [0.0; NR], high: [0.0; NR], magnitude: [0; NR] }
-    }
-
-    #[inline(always)]
-    fn add(&mut self, y: &[f32; NR]) {
-        for c in 0..NR {
-            self.low[c] = if y[c] < self.low[c] { y[c] } else { self.low[c] };
-            self.high[c] = if y[c] > self.high[c] { y[c] } else { self.high[c] };
-            self.magnitude[c] = self.magnitude[c].max(y[c].to_bits() & 0x7fff_ffff);
-        }
-    }
-
-    #[inline(always)]
-    fn range(&self) -> Range {
-        let mut range = Range::EMPTY;
-        for c in 0..NR {
-            range = range.union(Range { low: self.low[c], high: self.high[c], magnitude: self.magnitude[c] });
-        }
-        range
+    fn value(self, zero: i32) -> f32 {
+        // Exact: the difference fits, so it is right modulo 2^32.
+        self.wrapping_sub(zero) as f32
     }
 }
 
-/// One row of outputs from its sums as f32: scales, bias, residual, clamp, in this order.
+impl Sum for i64 {
+    #[inline(always)]
+    fn value(self, _: i32) -> f32 {
+        self as f32
+    }
+}
+
+/// Finishes columns `first .. first + L` of a tile's rows: scales, bias, residual, clamp, in this order. `width` of them are
+/// outputs, the rest is left alone.
 #[inline(always)]
-fn finish_row(sums: &[f32; NR], scale: f32, columns: &Columns<'_>, residual: Option<&[f32]>, y: &mut [f32; NR]) {
-    for c in 0..NR {
-        y[c] = (sums[c] * scale).mul_add(columns.scales[c], columns.bias[c]);
-    }
-    if let Some(residual) = residual {
-        if let Ok(full) = <&[f32; NR]>::try_from(residual) {
-            for c in 0..NR {
-                y[c] += full[c];
-            }
-        } else {
-            for (y, r) in y.iter_mut().zip(residual) {
-                *y += r;
-            }
-        }
-    }
-    for y in y.iter_mut() {
-        let raised = if *y < columns.low { columns.low } else { *y };
-        *y = if raised > columns.high { columns.high } else { raised };
-    }
-}
-
-/// Writes the rows of a tile and widens `range`; `sums(r)` gives row `r` as f32.
-#[inline(always)]
-fn finish_rows(
-    sums: impl Fn(usize, &RowGrid) -> [f32; NR],
+fn finish_columns<const L: usize>(
+    tile: &[[impl Sum; NR]],
     grids: Grids<'_>,
     columns: &Columns<'_>,
-    place: Place<'_>,
-    range: &mut Range,
+    place: &mut Place<'_>,
+    [first, width]: [usize; 2],
+    lanes: &mut Lanes,
 ) {
-    let Place { out, residual, stride, rows, width } = place;
-    let mut lanes = Lanes::new();
-    for r in 0..rows {
-        let grid = grids.row(r);
-        let residual = residual.map(|residual| &residual[r * stride..][..width]);
-        let mut y = [0f32; NR];
-        finish_row(&sums(r, grid), grid.scale, columns, residual, &mut y);
-        let out = &mut out[r * stride..][..width];
-        match <&mut [f32; NR]>::try_from(&mut *out) {
-            Ok(full) => *full = y,
-            Err(_) => {
-                out.copy_from_slice(&y[..width]);
-                // Columns beyond the layer's channels are no outputs.
-                y[width..].fill(0.0);
-            }
+    let (sums, scales, bias) =
+        (part::<_, L>(columns.sums, first), part::<_, L>(columns.scales, first), part::<_, L>(columns.bias, first));
+    let (low, high) = (columns.low, columns.high);
+    let mut seen = lanes.part::<L>(first);
+    for (r, tile) in tile.iter().enumerate().take(place.rows) {
+        let (grid, tile) = (grids.row(r), part::<_, L>(tile, first));
+        let start = r * place.stride + first;
+        let mut added = [0f32; L];
+        if let Some(residual) = place.residual {
+            added[..width].copy_from_slice(&residual[start..][..width]);
         }
-        lanes.add(&y);
+        let mut y = [0f32; L];
+        for c in 0..L {
+            let sum = tile[c].value(grid.zero_point.wrapping_mul(sums[c]));
+            let mut value = (sum * grid.scale).mul_add(scales[c], bias[c]);
+            if place.residual.is_some() {
+                value += added[c];
+            }
+            let raised = if value < low { low } else { value };
+            y[c] = if raised > high { high } else { raised };
+        }
+        place.out[start..][..width].copy_from_slice(&y[..width]);
+        for c in 0..width {
+            seen.add(c, y[c]);
+        }
     }
-    *range = range.union(lanes.range());
+    lanes.set_part(first, &seen);
+}
+
+/// Finishes a tile: its columns in runs as long as vectors are, then what is left.
+#[inline(always)]
+fn finish_tile(
+    tile: &[[impl Sum; NR]],
+    grids: Grids<'_>,
+    columns: &Columns<'_>,
+    mut place: Place<'_>,
+    lanes: &mut Lanes,
+) {
+    let (width, mut first) = (place.width, 0);
+    while width - first >= 16 {
+        finish_columns::<16>(tile, grids, columns, &mut place, [first, 16], lanes);
+        first += 16;
+    }
+    if width - first >= 8 {
+        finish_columns::<8>(tile, grids, columns, &mut place, [first, 8], lanes);
+        first += 8;
+    }
+    if first < width {
+        finish_columns::<8>(tile, grids, columns, &mut place, [first, width - first], lanes);
+    }
 }
 
 /// Epilogue of i32 sums, the zero point's part still in them: `sum - zp * column sum`, exact modulo 2^32.
 #[inline(always)]
-pub(crate) fn finish(tile: &Tile, grids: Grids<'_>, columns: &Columns<'_>, place: Place<'_>, range: &mut Range) {
-    let sums = |r: usize, grid: &RowGrid| {
-        let mut sums = [0f32; NR];
-        for c in 0..NR {
-            sums[c] = tile[r][c].wrapping_sub(grid.zero_point.wrapping_mul(columns.sums[c])) as f32;
-        }
-        sums
-    };
-    finish_rows(sums, grids, columns, place, range);
+pub(crate) fn finish(tile: &Tile, grids: Grids<'_>, columns: &Columns<'_>, place: Place<'_>, lanes: &mut Lanes) {
+    finish_tile(tile, grids, columns, place, lanes);
 }
 
 /// Epilogue of complete i64 sums.
@@ -115,20 +107,20 @@ pub(crate) fn finish_wide(
     grids: Grids<'_>,
     columns: &Columns<'_>,
     place: Place<'_>,
-    range: &mut Range,
+    lanes: &mut Lanes,
 ) {
-    finish_rows(|r, _: &RowGrid| tile[r].map(|sum| sum as f32), grids, columns, place, range);
+    finish_tile(tile, grids, columns, place, lanes);
 }
 
-/// Depthwise tile: `sum_t u[r, t, c] * w[t][c]` in i32.
+/// Depthwise tile: `sum_t u[r, t, c] * w[t / 2][c][t % 2]` in i32.
 #[inline(always)]
-pub(crate) fn depthwise(strip: &Strip<'_>, weights: &[[i16; NR]], tile: &mut Tile) {
-    for (r, sums) in tile.iter_mut().enumerate().take(strip.rows().min(MR)) {
+pub(crate) fn depthwise(strip: &Strip<'_>, weights: &[Pairs], tile: &mut Tile) {
+    for (r, sums) in tile.iter_mut().enumerate().take(strip.rows()) {
         let mut acc = [0i32; NR];
-        for (t, weights) in weights.iter().enumerate() {
-            let codes = strip.tap(r, t);
+        for ([a, b], weights) in strip.pairs().zip(weights) {
+            let (a, b) = (strip.at(r, a), strip.at(r, b));
             for c in 0..NR {
-                acc[c] += i32::from(codes[c]) * i32::from(weights[c]);
+                acc[c] += i32::from(a[c]) * i32::from(weights[c][0]) + i32::from(b[c]) * i32::from(weights[c][1]);
             }
         }
         *sums = acc;
@@ -181,12 +173,14 @@ pub(crate) fn quantise(x: &[f32], grid: &RowGrid, planes: &mut [&mut [u8]]) {
 #[inline(always)]
 pub(crate) fn range(x: &[f32]) -> Range {
     let (rows, rest) = x.as_chunks::<NR>();
-    let mut lanes = Lanes::new();
+    let mut lanes: Lanes = Lanes::EMPTY;
     for row in rows {
-        lanes.add(row);
+        for (c, &x) in row.iter().enumerate() {
+            lanes.add(c, x);
+        }
     }
-    let mut last = [0f32; NR];
-    last[..rest.len()].copy_from_slice(rest);
-    lanes.add(&last);
+    for (c, &x) in rest.iter().enumerate() {
+        lanes.add(c, x);
+    }
     lanes.range()
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::Range;
+use crate::range::{Lanes, Range};
 use crate::window::{Strip, Window};
 
 /// Rows of a tile: 14 divides 7, 14, 28, 56, 112 and 224, the widths that image networks have.
@@ -14,6 +14,9 @@ pub const NR: usize = 32;
 pub type Tile = [[i32; NR]; MR];
 /// Exact sums of a tile in i64.
 pub type WideTile = [[i64; NR]; MR];
+
+/// Depthwise weights of a strip: two consecutive taps of each channel.
+pub type Pairs = [[i16; 2]; NR];
 
 /// The activation grid of one row (matrix products) or one image (convolutions).
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -93,10 +96,10 @@ pub mod sealed {
     pub trait Routines {
         /// `tile[r][c] = sum_k u[r, k] * panel[k, c]`, exact: the caller keeps `255 * 128 * k` within i32.
         fn tile(&self, window: &Window<'_>, panel: &[i8], tile: &mut Tile);
-        /// `tile[r][c] = sum_t u[r, t, c] * weights[t][c]`, exact: at most 257 taps.
-        fn depthwise(&self, strip: &Strip<'_>, weights: &[[i16; NR]], tile: &mut Tile);
+        /// `tile[r][c] = sum_t u[r, t, c] * weights[t / 2][c][t % 2]`, exact: at most 257 taps.
+        fn depthwise(&self, strip: &Strip<'_>, weights: &[Pairs], tile: &mut Tile);
         /// Epilogue of i32 sums that still hold the zero point's part.
-        fn finish(&self, tile: &Tile, grids: Grids<'_>, columns: &Columns<'_>, place: Place<'_>, range: &mut Range);
+        fn finish(&self, tile: &Tile, grids: Grids<'_>, columns: &Columns<'_>, place: Place<'_>, lanes: &mut Lanes);
         /// Epilogue of complete i64 sums.
         fn finish_wide(
             &self,
@@ -104,7 +107,7 @@ pub mod sealed {
             grids: Grids<'_>,
             columns: &Columns<'_>,
             place: Place<'_>,
-            range: &mut Range,
+            lanes: &mut Lanes,
         );
         /// Codes of `x` as limbs, least significant plane first.
         fn quantise(&self, x: &[f32], grid: &RowGrid, planes: &mut [&mut [u8]]);
@@ -117,8 +120,10 @@ pub mod sealed {
 pub fn available() -> Vec<&'static dyn Kernel> {
     let mut list: Vec<&'static dyn Kernel> = Vec::new();
     #[cfg(target_arch = "x86_64")]
-    if let Some(kernel) = crate::avx512vnni::Avx512Vnni::get() {
-        list.push(kernel);
+    {
+        list.extend(crate::avx512vnni::Avx512Vnni::get().map(|kernel| kernel as &dyn Kernel));
+        list.extend(crate::avxvnni::AvxVnni::get().map(|kernel| kernel as &dyn Kernel));
+        list.extend(crate::avx2::Avx2::get().map(|kernel| kernel as &dyn Kernel));
     }
     list.push(&crate::scalar::Scalar);
     list

@@ -17,49 +17,27 @@
 //! * [`Range`]: what the next layer needs to know of a value.
 
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512vnni;
+#[cfg(target_arch = "x86_64")]
+mod avxvnni;
 mod bodies;
 mod codes;
 mod kernel;
 mod panels;
 mod product;
+mod range;
 mod run;
 mod scalar;
 mod shape;
 mod window;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 pub use codes::Codes;
 pub use kernel::{Kernel, MR, NR, RowGrid, UnknownKernel, available, named, select};
 pub use panels::Weights;
 pub use product::{Epilogue, Error, Product};
+pub use range::Range;
 pub use shape::Shape;
-
-/// Smallest and largest value, and whether every value is finite.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Range {
-    /// Smallest value, at most 0.
-    pub low: f32,
-    /// Largest value, at least 0.
-    pub high: f32,
-    /// Largest bit pattern of an absolute value; from `0x7f80_0000` up something is infinite or NaN.
-    pub magnitude: u32,
-}
-
-impl Range {
-    /// The range of no values: zero alone.
-    pub const EMPTY: Range = Range { low: 0.0, high: 0.0, magnitude: 0 };
-
-    /// The range of both.
-    pub fn union(self, other: Range) -> Range {
-        Range {
-            low: if other.low < self.low { other.low } else { self.low },
-            high: if other.high > self.high { other.high } else { self.high },
-            magnitude: self.magnitude.max(other.magnitude),
-        }
-    }
-
-    /// Whether every value is finite.
-    pub fn is_finite(self) -> bool {
-        self.magnitude < 0x7f80_0000
-    }
-}

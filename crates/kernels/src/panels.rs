@@ -1,9 +1,10 @@
 //! Weights packed for the tiles: panels of [`NR`] output channels, four consecutive depths a channel.
 //!
-//! A panel is `[tap][depth / 4][channel][4]`. Depthwise weights are `[channel / NR][tap][channel % NR]` words.
+//! A panel is `[tap][depth / 4][channel][4]`. Depthwise weights are `[channel / NR][tap / 2][channel % NR]`
+//! pairs of words, the taps `t` and `t + 1`; an odd last tap has a zero beside it.
 
 use crate::Shape;
-use crate::kernel::NR;
+use crate::kernel::{NR, Pairs};
 
 /// The integers of a layer's weights, as balanced digits, least significant first.
 ///
@@ -25,7 +26,7 @@ pub(crate) enum Packed {
     /// One buffer a limb: panels of group 0, then of group 1, and so on.
     Limbs(Vec<Vec<i8>>),
     /// One buffer a word.
-    Words(Vec<Vec<[i16; NR]>>),
+    Words(Vec<Vec<Pairs>>),
 }
 
 impl Packed {
@@ -45,7 +46,7 @@ impl Packed {
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Packed::Limbs(limbs) => limbs.iter().map(Vec::len).sum(),
-            Packed::Words(words) => words.iter().map(|w| w.len() * NR * 2).sum(),
+            Packed::Words(words) => words.iter().map(|w| w.len() * size_of::<Pairs>()).sum(),
         }
     }
 }
@@ -90,14 +91,14 @@ fn limb_panels(
 
 fn word_panels(shape: &Shape, words: &[Vec<i16>]) -> (Packed, Vec<i64>) {
     let (channels, taps) = (shape.channels_out, shape.kernel[0] * shape.kernel[1]);
-    let strips = channels.div_ceil(NR);
+    let (strips, pairs) = (channels.div_ceil(NR), taps.div_ceil(2));
     let mut sums = vec![0i64; strips * NR];
-    let mut packed = vec![vec![[0i16; NR]; strips * taps]; words.len()];
+    let mut packed = vec![vec![[[0; 2]; NR]; strips * pairs]; words.len()];
     for (word, (packed, digits)) in packed.iter_mut().zip(words).enumerate() {
         for channel in 0..channels {
             for tap in 0..taps {
                 let digit = digits[channel * taps + tap];
-                packed[channel / NR * taps + tap][channel % NR] = digit;
+                packed[channel / NR * pairs + tap / 2][channel % NR][tap % 2] = digit;
                 sums[channel] += i64::from(digit) << (16 * word);
             }
         }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::kernel::{Columns, Grids, Kernel, MR, NR, Place, Tile, WideTile};
 use crate::panels::{Packed, panel_len};
+use crate::range::Lanes;
 use crate::shape::Chunk;
 use crate::window::{Strip, Window};
 use crate::{Codes, Range, Shape, Weights, run};
@@ -70,6 +71,13 @@ enum Sums<'a> {
     Narrow(&'a Tile),
     /// Complete.
     Wide(&'a WideTile),
+}
+
+/// What the tiles of a block share.
+struct Scratch {
+    tile: Tile,
+    /// Range of the outputs so far.
+    lanes: Lanes,
 }
 
 /// One call: codes and where their windows lie.
@@ -193,13 +201,13 @@ impl Product {
     ) -> Vec<Range> {
         assert_eq!(sums.len(), out.len(), "one sum an output");
         let stride = self.shape.channels_out;
-        self.drive(kernel, codes, residual, out, threads, |call, rows, panel, absolute, place, range| {
+        self.drive(kernel, codes, residual, out, threads, |call, rows, panel, absolute, place, scratch| {
             let mut wide = [[0; NR]; MR];
             for (r, row) in wide.iter_mut().enumerate().take(rows.rows) {
                 let width = self.width(panel);
                 row[..width].copy_from_slice(&sums[absolute + r * stride..][..width]);
             }
-            call.finish(rows, panel, Sums::Wide(&wide), place, range);
+            call.finish(rows, panel, Sums::Wide(&wide), place, &mut scratch.lanes);
         })
     }
 
@@ -215,20 +223,19 @@ impl Product {
         out: &mut [f32],
         threads: usize,
     ) -> Vec<Range> {
-        self.drive(kernel, codes, residual, out, threads, |call, rows, panel, _, place, range| {
-            let mut tile = [[0; NR]; MR];
+        self.drive(kernel, codes, residual, out, threads, |call, rows, panel, _, place, scratch| {
             if call.narrow {
-                call.tile(rows, panel, [0, 0], &self.chunks[0], &mut tile);
-                call.finish(rows, panel, Sums::Narrow(&tile), place, range);
+                call.tile(rows, panel, [0, 0], &self.chunks[0], &mut scratch.tile);
+                call.finish(rows, panel, Sums::Narrow(&scratch.tile), place, &mut scratch.lanes);
             } else {
                 let mut wide = [[0; NR]; MR];
                 call.wide(rows, panel, &mut wide);
-                call.finish(rows, panel, Sums::Wide(&wide), place, range);
+                call.finish(rows, panel, Sums::Wide(&wide), place, &mut scratch.lanes);
             }
         })
     }
 
-    /// Runs `tile(call, rows, panel, absolute offset, place, range)` for every tile of the output.
+    /// Runs `tile(call, rows, panel, absolute offset, place, scratch)` for every tile of the output.
     fn drive(
         &self,
         kernel: &dyn Kernel,
@@ -236,13 +243,13 @@ impl Product {
         residual: Option<&[f32]>,
         out: &mut [f32],
         threads: usize,
-        tile: impl Fn(&Call<'_>, Rows, usize, usize, Place<'_>, &mut Range) + Sync,
+        tile: impl Fn(&Call<'_>, Rows, usize, usize, Place<'_>, &mut Scratch) + Sync,
     ) -> Vec<Range> {
         assert!(residual.is_none_or(|r| r.len() == out.len()), "a residual has the shape of the output");
         let call = Call::new(kernel, self, codes);
         let (image_len, block_len) = call.blocks(out.len(), threads);
         let parts = run::map_blocks(out, image_len, block_len, threads, |image, start, block| {
-            let mut range = Range::EMPTY;
+            let mut scratch = Scratch { tile: [[0; NR]; MR], lanes: Lanes::EMPTY };
             call.for_tiles(image, start, block.len(), |rows, panel, offset| {
                 let absolute = image * image_len + start + offset;
                 let place = Place {
@@ -252,9 +259,9 @@ impl Product {
                     rows: rows.rows,
                     width: self.width(panel),
                 };
-                tile(&call, rows, panel, absolute, place, &mut range);
+                tile(&call, rows, panel, absolute, place, &mut scratch);
             });
-            range
+            scratch.lanes.range()
         });
         let mut ranges = vec![Range::EMPTY; codes.images()];
         for (image, range) in parts {
@@ -367,7 +374,8 @@ impl<'a> Call<'a> {
             Packed::Words(words) => {
                 let strip = Strip::new(data, &self.taps, rows.rows, self.pixel_stride);
                 let strip = strip.expect("codes hold every window of their layer");
-                let weights = &words[digit][panel * self.taps.len()..][..self.taps.len()];
+                let pairs = self.taps.len().div_ceil(2);
+                let weights = &words[digit][panel * pairs..][..pairs];
                 self.kernel.depthwise(&strip, weights, tile);
             }
         }
@@ -421,7 +429,7 @@ impl<'a> Call<'a> {
         total
     }
 
-    fn finish(&self, rows: Rows, panel: usize, sums: Sums<'_>, place: Place<'_>, range: &mut Range) {
+    fn finish(&self, rows: Rows, panel: usize, sums: Sums<'_>, place: Place<'_>, lanes: &mut Lanes) {
         let product = self.product;
         let columns = Columns {
             sums: &product.narrow_sums[panel],
@@ -432,8 +440,8 @@ impl<'a> Call<'a> {
         };
         let grids: Grids<'_> = self.codes.grids(rows.image, rows.first, rows.rows);
         match sums {
-            Sums::Narrow(tile) => self.kernel.finish(tile, grids, &columns, place, range),
-            Sums::Wide(tile) => self.kernel.finish_wide(tile, grids, &columns, place, range),
+            Sums::Narrow(tile) => self.kernel.finish(tile, grids, &columns, place, lanes),
+            Sums::Wide(tile) => self.kernel.finish_wide(tile, grids, &columns, place, lanes),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `scalar`: plain Rust for any CPU, and the oracle of the vector kernels.
 
-use crate::kernel::{Columns, Grids, Kernel, NR, Place, RowGrid, Tile, WideTile, sealed::Routines};
+use crate::kernel::{Columns, Grids, Kernel, NR, Pairs, Place, RowGrid, Tile, WideTile, sealed::Routines};
+use crate::range::Lanes;
 use crate::window::{Strip, Window};
 use crate::{Range, bodies};
 
@@ -32,12 +33,12 @@ impl Routines for Scalar {
         }
     }
 
-    fn depthwise(&self, strip: &Strip<'_>, weights: &[[i16; NR]], tile: &mut Tile) {
+    fn depthwise(&self, strip: &Strip<'_>, weights: &[Pairs], tile: &mut Tile) {
         bodies::depthwise(strip, weights, tile);
     }
 
-    fn finish(&self, tile: &Tile, grids: Grids<'_>, columns: &Columns<'_>, place: Place<'_>, range: &mut Range) {
-        bodies::finish(tile, grids, columns, place, range);
+    fn finish(&self, tile: &Tile, grids: Grids<'_>, columns: &Columns<'_>, place: Place<'_>, lanes: &mut Lanes) {
+        bodies::finish(tile, grids, columns, place, lanes);
     }
 
     fn finish_wide(
@@ -46,9 +47,9 @@ impl Routines for Scalar {
         grids: Grids<'_>,
         columns: &Columns<'_>,
         place: Place<'_>,
-        range: &mut Range,
+        lanes: &mut Lanes,
     ) {
-        bodies::finish_wide(tile, grids, columns, place, range);
+        bodies::finish_wide(tile, grids, columns, place, lanes);
     }
 
     fn quantise(&self, x: &[f32], grid: &RowGrid, planes: &mut [&mut [u8]]) {

@@ -75,11 +75,16 @@ impl<'a> Strip<'a> {
         self.rows
     }
 
-    /// The channels of one tap of one row.
+    /// Offsets of the taps, two at a time; an odd last tap is its own partner.
     #[inline(always)]
-    pub fn tap(&self, row: usize, tap: usize) -> &'a [u8; NR] {
-        let start = self.taps[tap] + row * self.row_stride;
-        self.data[start..start + NR].try_into().expect("NR bytes")
+    pub fn pairs(&self) -> impl Iterator<Item = [usize; 2]> + 'a {
+        self.taps.chunks(2).map(|pair| [pair[0], pair[pair.len() - 1]])
+    }
+
+    /// The channels of one row of the tap at offset `tap`.
+    #[inline(always)]
+    pub fn at(&self, row: usize, tap: usize) -> &'a [u8; NR] {
+        self.data[tap + row * self.row_stride..].first_chunk().expect("NR bytes")
     }
 }
 

@@ -5,11 +5,13 @@ use std::collections::HashMap;
 use fpxint::Geometry;
 use fpxint_kernels::{Codes, Range, RowGrid};
 use tract_onnx::prelude::*;
+use tract_onnx::tract_core::ops::cnn::PoolSpec;
 use tract_onnx::tract_hir::internal::*;
 
 use crate::layer::Layer;
 use crate::layout::{permute, permuted_shape};
 use crate::plan::{Action, Step};
+use crate::pooling::{Window, concat_channels, max_pool};
 use crate::{Error, Model, Value, graph};
 
 /// Buffers of one call, kept for the next.
@@ -111,6 +113,25 @@ impl Model {
                 }
                 slots[step.outputs[0]] = Some(Held { value: out.into_tvalue(), ranges: None });
             }
+            Action::MaxPool(spec) => {
+                let held = read(slots, step.inputs[0])?;
+                let (size, window, shape) = pool_window(spec, held.value.shape())?;
+                let mut out = scratch.take(&shape)?;
+                max_pool(floats(&held.value)?, size, &window, floats_mut(&mut out)?, self.threads);
+                slots[step.outputs[0]] = Some(Held { value: out.into_tvalue(), ranges: None });
+            }
+            Action::ConcatChannels => {
+                let parts = step.inputs.iter().map(|&slot| read(slots, slot)).collect::<TractResult<Vec<_>>>()?;
+                let mut shape: TVec<usize> = parts[0].value.shape().into();
+                let channels = shape.len() - 1;
+                ensure!(parts.iter().all(|p| p.value.shape()[..channels] == shape[..channels]), "parts of other sizes");
+                shape[channels] = parts.iter().map(|p| p.value.shape()[channels]).sum();
+                let mut out = scratch.take(&shape)?;
+                let views = parts.iter().map(|p| Ok((floats(&p.value)?, p.value.shape()[channels])));
+                concat_channels(&views.collect::<TractResult<Vec<_>>>()?, floats_mut(&mut out)?);
+                let ranges = united(&parts);
+                slots[step.outputs[0]] = Some(Held { value: out.into_tvalue(), ranges });
+            }
             Action::Tract { op } => {
                 let inputs: TVec<TValue> =
                     step.inputs.iter().map(|&slot| Ok(read(slots, slot)?.value.clone())).collect::<TractResult<_>>()?;
@@ -204,6 +225,38 @@ impl Model {
             }
         }
     }
+}
+
+/// Image size, window and output shape of a pool on a channels-last value.
+fn pool_window(spec: &PoolSpec, shape: &[usize]) -> TractResult<([usize; 3], Window, TVec<usize>)> {
+    let rank = shape.len();
+    ensure!(rank == 3 || rank == 4, "a pool over {} axes", rank - 2);
+    let (spatial, channels) = (&shape[1..rank - 1], shape[rank - 1]);
+    let dims = spec.computed_padding(spatial);
+    // A 1-D pool has height 1.
+    let pair = |of: &dyn Fn(usize) -> usize, one: usize| if rank == 4 { [of(0), of(1)] } else { [one, of(0)] };
+    let output = pair(&|i| dims[i].convoluted, 1);
+    let window = Window {
+        kernel: pair(&|i| spec.kernel_shape[i], 1),
+        strides: pair(&|i| spec.stride(i), 1),
+        dilations: pair(&|i| spec.dilation(i), 1),
+        before: pair(&|i| dims[i].pad_before, 0),
+        output,
+    };
+    let [h, w] = pair(&|i| spatial[i], 1);
+    let mut made: TVec<usize> = shape.into();
+    for (i, dim) in dims.iter().enumerate() {
+        made[1 + i] = dim.convoluted;
+    }
+    Ok(([h, w, channels], window, made))
+}
+
+/// Ranges of values side by side, where all are known.
+fn united(parts: &[&Held]) -> Option<Vec<Range>> {
+    let known = parts.iter().map(|p| p.ranges.as_deref()).collect::<Option<Vec<_>>>()?;
+    let (first, rest) = known.split_first()?;
+    let unite = |(i, &range): (usize, &Range)| rest.iter().fold(range, |all, part| all.union(part[i]));
+    Some(first.iter().enumerate().map(unite).collect())
 }
 
 fn read(slots: &[Option<Held>], slot: usize) -> TractResult<&Held> {

@@ -14,6 +14,7 @@ mod layout;
 mod model;
 mod placeholder;
 mod plan;
+mod pooling;
 mod survey;
 mod value;
 

@@ -171,6 +171,8 @@ impl Model {
                 },
                 Action::Clamp(_) => "Clamp".to_owned(),
                 Action::Permute { .. } => "layout".to_owned(),
+                Action::MaxPool(_) => "MaxPool".to_owned(),
+                Action::ConcatChannels => "Concat".to_owned(),
                 Action::Tract { op } => format!("host {}", op.name()),
             };
             let seconds = marks[1].duration_since(marks[0]).as_secs_f64();

@@ -12,7 +12,14 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use tract_onnx::prelude::*;
-use tract_onnx::tract_core::ops::{binary::TypedBinOp, konst::Const, source::TypedSource};
+use tract_onnx::tract_core::ops::{
+    array::TypedConcat,
+    binary::TypedBinOp,
+    cnn::{MaxPool, PoolSpec},
+    konst::Const,
+    source::TypedSource,
+};
+use tract_onnx::tract_hir::internal::Op;
 
 use crate::Error;
 use crate::layout::{Layout, channels_last, permute, permuted_shape};
@@ -30,6 +37,10 @@ pub(crate) enum Action {
     Clamp(Clamp),
     /// A change of layout.
     Permute { to_last: bool },
+    /// Max pooling of a channels-last value.
+    MaxPool(PoolSpec),
+    /// Concatenation of channels-last values along their channels.
+    ConcatChannels,
     /// An operator that tract runs.
     Tract { op: Box<dyn TypedOp> },
 }
@@ -220,8 +231,19 @@ impl Builder<'_> {
         };
         let inputs = node.inputs.iter().map(|&i| self.read(i, layout)).collect::<Result<_, _>>()?;
         let outputs = (0..node.outputs.len()).map(|o| self.define(OutletId::new(node.id, o), layout)).collect();
-        self.push(node.name.clone(), Action::Tract { op }, inputs, outputs);
+        let action = match (op.as_op(), layout) {
+            (o, Layout::ChannelsLast) if o.is::<MaxPool>() => Action::MaxPool(pool_spec(o)),
+            (o, Layout::ChannelsLast) if self.joins_channels(node, o)? => Action::ConcatChannels,
+            _ => Action::Tract { op },
+        };
+        self.push(node.name.clone(), action, inputs, outputs);
         Ok(())
+    }
+
+    /// Whether a channels-last operator concatenates channels.
+    fn joins_channels(&self, node: &TypedNode, op: &dyn Op) -> Result<bool, Error> {
+        let rank = self.model.node_output_facts(node.id).map_err(Error::graph)?[0].rank();
+        Ok(op.downcast_ref::<TypedConcat>().is_some_and(|concat| concat.axis + 1 == rank))
     }
 
     /// The layout a value is in; plain where it is in both.
@@ -240,6 +262,10 @@ impl Builder<'_> {
         let alike = inputs.iter().chain(&outputs).all(|f| f.rank() == rank && f.datum_type == f32::datum_type());
         Ok(if alike && rank >= 3 && outputs.len() == 1 { channels_last(&*node.op, rank) } else { None })
     }
+}
+
+fn pool_spec(op: &dyn Op) -> PoolSpec {
+    op.downcast_ref::<MaxPool>().expect("asked before").pool_spec.clone()
 }
 
 /// A constant in the other layout.

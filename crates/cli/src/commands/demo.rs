@@ -96,7 +96,10 @@ pub(crate) fn run(common: &Common) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn test_set() -> Result<(Vec<(String, Value)>, Vec<usize>)> {
+/// Images as the network's input, and their labels.
+type TestSet = (Vec<(String, Value)>, Vec<usize>);
+
+fn test_set() -> Result<TestSet> {
     let mut archive = NpzReader::new(Cursor::new(TEST_SET)).context("the embedded test set")?;
     let pixels: Array3<u8> = archive.by_name("x").context("the embedded test set")?;
     let labels: Array1<u8> = archive.by_name("y").context("the embedded test set")?;

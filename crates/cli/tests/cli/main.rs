@@ -1,0 +1,19 @@
+//! The program as it is used: started on files in a folder of its own, and judged by exit code, output and files.
+
+#[cfg(unix)]
+mod assets;
+mod bad_data;
+mod bad_flags;
+mod bad_inputs;
+mod bad_models;
+mod bad_outputs;
+mod bench;
+mod compare;
+mod demo;
+mod eval;
+mod models;
+mod numbers;
+mod program;
+mod quantize;
+mod run;
+mod streams;

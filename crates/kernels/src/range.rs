@@ -1,0 +1,80 @@
+//! Ranges of values, in one piece and by lanes.
+
+use crate::kernel::NR;
+
+/// Smallest and largest value, and whether every value is finite.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Range {
+    /// Smallest value, at most 0.
+    pub low: f32,
+    /// Largest value, at least 0.
+    pub high: f32,
+    /// Largest bit pattern of an absolute value; from `0x7f80_0000` up something is infinite or NaN.
+    pub magnitude: u32,
+}
+
+impl Range {
+    /// The range of no values: zero alone.
+    pub const EMPTY: Range = Range { low: 0.0, high: 0.0, magnitude: 0 };
+
+    /// The range of both.
+    pub fn union(self, other: Range) -> Range {
+        Range {
+            low: if other.low < self.low { other.low } else { self.low },
+            high: if other.high > self.high { other.high } else { self.high },
+            magnitude: self.magnitude.max(other.magnitude),
+        }
+    }
+
+    /// Whether every value is finite.
+    pub fn is_finite(self) -> bool {
+        self.magnitude < 0x7f80_0000
+    }
+}
+
+/// A range in `N` lanes, of which any lane may take any value: [`Lanes::range`] is the same.
+#[derive(Debug, Clone, Copy)]
+pub struct Lanes<const N: usize = NR> {
+    low: [f32; N],
+    high: [f32; N],
+    magnitude: [u32; N],
+}
+
+impl<const N: usize> Lanes<N> {
+    /// The range of no values.
+    pub const EMPTY: Self = Self { low: [0.0; N], high: [0.0; N], magnitude: [0; N] };
+
+    /// Widens lane `lane` to include `y`.
+    #[inline(always)]
+    pub fn add(&mut self, lane: usize, y: f32) {
+        self.low[lane] = if y < self.low[lane] { y } else { self.low[lane] };
+        self.high[lane] = if y > self.high[lane] { y } else { self.high[lane] };
+        self.magnitude[lane] = self.magnitude[lane].max(y.to_bits() & 0x7fff_ffff);
+    }
+
+    /// Lanes `first .. first + L`.
+    #[inline(always)]
+    pub fn part<const L: usize>(&self, first: usize) -> Lanes<L> {
+        Lanes { low: part(&self.low, first), high: part(&self.high, first), magnitude: part(&self.magnitude, first) }
+    }
+
+    /// Replaces lanes `first .. first + L`.
+    #[inline(always)]
+    pub fn set_part<const L: usize>(&mut self, first: usize, part: &Lanes<L>) {
+        self.low[first..first + L].copy_from_slice(&part.low);
+        self.high[first..first + L].copy_from_slice(&part.high);
+        self.magnitude[first..first + L].copy_from_slice(&part.magnitude);
+    }
+
+    /// The range of all lanes.
+    pub fn range(&self) -> Range {
+        let lane = |c| Range { low: self.low[c], high: self.high[c], magnitude: self.magnitude[c] };
+        (0..N).map(lane).fold(Range::EMPTY, Range::union)
+    }
+}
+
+/// Values `first .. first + L`.
+#[inline(always)]
+pub(crate) fn part<T: Copy, const L: usize>(values: &[T], first: usize) -> [T; L] {
+    *values[first..].first_chunk().expect("lanes of a panel")
+}

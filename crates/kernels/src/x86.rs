@@ -1,0 +1,66 @@
+//! What the kernels for x86-64 share: one macro that makes a kernel of its name, its features and its tiles.
+
+/// Makes the type `$kernel` named `$name`, for CPUs that have every `$feature`.
+///
+/// The invoking module holds `tile` and `depthwise`, safe functions that enable no feature beyond these: the compiler checks it. The loops
+/// of [`crate::bodies`] are compiled for the same features.
+macro_rules! x86_kernel {
+    ($(#[$doc:meta])* $kernel:ident, $name:literal, [$($feature:tt),* $(,)?]) => {
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub(crate) struct $kernel(());
+
+        impl $kernel {
+            /// The kernel, where this CPU has its features.
+            pub(crate) fn get() -> Option<&'static Self> {
+                static KERNEL: $kernel = $kernel(());
+                let has = $(is_x86_feature_detected!($feature))&&*;
+                has.then_some(&KERNEL)
+            }
+        }
+
+        impl $crate::Kernel for $kernel {
+            fn name(&self) -> &'static str {
+                $name
+            }
+        }
+
+        impl $crate::kernel::sealed::Routines for $kernel {
+            $crate::x86::x86_routine!(tile(window: &$crate::window::Window<'_>, panel: &[i8], tile: &mut $crate::kernel::Tile), self::tile, [$($feature),*]);
+            $crate::x86::x86_routine!(
+                depthwise(strip: &$crate::window::Strip<'_>, weights: &[$crate::kernel::Pairs], tile: &mut $crate::kernel::Tile), self::depthwise, [$($feature),*]
+            );
+            $crate::x86::x86_routine!(
+                finish(tile: &$crate::kernel::Tile, grids: $crate::kernel::Grids<'_>, columns: &$crate::kernel::Columns<'_>, place: $crate::kernel::Place<'_>, lanes: &mut $crate::range::Lanes),
+                $crate::bodies::finish, [$($feature),*]
+            );
+            $crate::x86::x86_routine!(
+                finish_wide(tile: &$crate::kernel::WideTile, grids: $crate::kernel::Grids<'_>, columns: &$crate::kernel::Columns<'_>, place: $crate::kernel::Place<'_>, lanes: &mut $crate::range::Lanes),
+                $crate::bodies::finish_wide, [$($feature),*]
+            );
+            $crate::x86::x86_routine!(
+                quantise(x: &[f32], grid: &$crate::kernel::RowGrid, planes: &mut [&mut [u8]]), $crate::bodies::quantise, [$($feature),*]
+            );
+            $crate::x86::x86_routine!(range(x: &[f32]) -> $crate::Range, $crate::bodies::range, [$($feature),*]);
+        }
+    };
+}
+
+/// A method that runs `$body`, compiled for these features.
+macro_rules! x86_routine {
+    ($name:ident($($arg:ident: $kind:ty),*) $(-> $out:ty)?, $body:path, [$($feature:tt),*]) => {
+        fn $name(&self, $($arg: $kind),*) $(-> $out)? {
+            #[target_feature($(enable = $feature),*)]
+            fn compiled($($arg: $kind),*) $(-> $out)? {
+                $body($($arg),*)
+            }
+            // SAFETY: `self` exists only where `get` found these features.
+            unsafe { compiled($($arg),*) }
+        }
+    };
+}
+
+mod depthwise;
+
+pub(crate) use depthwise::{depthwise_256, depthwise_512, store_256};
+pub(crate) use {x86_kernel, x86_routine};

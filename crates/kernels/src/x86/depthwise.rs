@@ -1,0 +1,136 @@
+//! Depthwise tiles for x86-64: a multiply-add instruction takes two taps of a channel, u8 codes widened to 16 bits against
+//! 16-bit weights.
+//!
+//! Exact: a pair of products has a magnitude of at most `2 * 255 * 32,768`, and the instructions add in 32 bits without
+//! saturation. Two vectors of widened codes, one a tap, are interleaved into pairs within their 128-bit lanes; so an accumulator
+//! holds every other four channels, weights are put in this order when they are loaded and sums put back when they are stored.
+
+use std::arch::x86_64::*;
+
+use crate::kernel::{NR, Pairs, Tile};
+use crate::window::Strip;
+
+/// Runs `$block::<rows>(strip, weights, first row, ..)` over the rows of a strip, in blocks of at most 7 or 5.
+macro_rules! by_rows {
+    ($strip:ident, $most:literal, [$($rows:literal)*], |$first:ident| $block:ident $args:tt) => {
+        let mut $first = 0;
+        while $first < $strip.rows() {
+            let left = $strip.rows() - $first;
+            let rows = left.div_ceil(left.div_ceil($most));
+            match rows {
+                $($rows => $block::<$rows> $args,)*
+                _ => unreachable!("blocks have up to {} rows", $most),
+            }
+            $first += rows;
+        }
+    };
+}
+
+/// Tile by `vpdpwssd` on 512 bits: blocks of up to 7 rows, 32 channels.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+pub(crate) fn depthwise_512(strip: &Strip<'_>, weights: &[Pairs], tile: &mut Tile) {
+    by_rows!(strip, 7, [1 2 3 4 5 6 7], |first| block_512(strip, weights, first, tile));
+}
+
+/// Tile by `vpmaddwd` on 256 bits: blocks of up to 5 rows, 16 channels.
+#[target_feature(enable = "avx2")]
+pub(crate) fn depthwise_256(strip: &Strip<'_>, weights: &[Pairs], tile: &mut Tile) {
+    for column in [0, NR / 2] {
+        by_rows!(strip, 5, [1 2 3 4 5], |first| block_256(strip, weights, [first, column], tile));
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn block_512<const R: usize>(strip: &Strip<'_>, weights: &[Pairs], first: usize, tile: &mut Tile) {
+    let mut acc = [[_mm512_setzero_si512(); 2]; R];
+    for ([a, b], weights) in strip.pairs().zip(weights) {
+        let (halves, _) = weights.as_chunks();
+        let [w0, w1] = [weights_512(&halves[0]), weights_512(&halves[1])];
+        let w = [_mm512_shuffle_i32x4::<0b10_00_10_00>(w0, w1), _mm512_shuffle_i32x4::<0b11_01_11_01>(w0, w1)];
+        for (r, acc) in acc.iter_mut().enumerate() {
+            let (a, b) = (codes_512(strip.at(first + r, a)), codes_512(strip.at(first + r, b)));
+            acc[0] = _mm512_dpwssd_epi32(acc[0], _mm512_unpacklo_epi16(a, b), w[0]);
+            acc[1] = _mm512_dpwssd_epi32(acc[1], _mm512_unpackhi_epi16(a, b), w[1]);
+        }
+    }
+    let low = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11);
+    let high = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
+    for (&[even, odd], sums) in acc.iter().zip(&mut tile[first..]) {
+        let (halves, _) = sums.as_chunks_mut();
+        store_512(&mut halves[0], _mm512_permutex2var_epi64(even, low, odd));
+        store_512(&mut halves[1], _mm512_permutex2var_epi64(even, high, odd));
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn block_256<const R: usize>(strip: &Strip<'_>, weights: &[Pairs], [first, column]: [usize; 2], tile: &mut Tile) {
+    let mut acc = [[_mm256_setzero_si256(); 2]; R];
+    for ([a, b], weights) in strip.pairs().zip(weights) {
+        let (halves, _) = weights[column..].as_chunks();
+        let [w0, w1] = [weights_256(&halves[0]), weights_256(&halves[1])];
+        let w = [_mm256_permute2x128_si256::<0x20>(w0, w1), _mm256_permute2x128_si256::<0x31>(w0, w1)];
+        for (r, acc) in acc.iter_mut().enumerate() {
+            let codes = |tap| codes_256(strip.at(first + r, tap)[column..].first_chunk().expect("half a strip"));
+            let (a, b) = (codes(a), codes(b));
+            acc[0] = _mm256_add_epi32(acc[0], _mm256_madd_epi16(_mm256_unpacklo_epi16(a, b), w[0]));
+            acc[1] = _mm256_add_epi32(acc[1], _mm256_madd_epi16(_mm256_unpackhi_epi16(a, b), w[1]));
+        }
+    }
+    for (&[even, odd], sums) in acc.iter().zip(&mut tile[first..]) {
+        let (halves, _) = sums[column..].as_chunks_mut();
+        store_256(&mut halves[0], _mm256_permute2x128_si256::<0x20>(even, odd));
+        store_256(&mut halves[1], _mm256_permute2x128_si256::<0x31>(even, odd));
+    }
+}
+
+/// Pairs of 16 channels.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn weights_512(pairs: &[[i16; 2]; 16]) -> __m512i {
+    // SAFETY: `pairs` is 64 bytes.
+    unsafe { _mm512_loadu_si512(pairs.as_ptr().cast()) }
+}
+
+/// Pairs of eight channels.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn weights_256(pairs: &[[i16; 2]; 8]) -> __m256i {
+    // SAFETY: `pairs` is 32 bytes.
+    unsafe { _mm256_loadu_si256(pairs.as_ptr().cast()) }
+}
+
+/// Codes of 32 channels as u16.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn codes_512(codes: &[u8; 32]) -> __m512i {
+    // SAFETY: `codes` is 32 bytes.
+    let bytes = unsafe { _mm256_loadu_si256(codes.as_ptr().cast()) };
+    _mm512_cvtepu8_epi16(bytes)
+}
+
+/// Codes of 16 channels as u16.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn codes_256(codes: &[u8; 16]) -> __m256i {
+    // SAFETY: `codes` is 16 bytes.
+    let bytes = unsafe { _mm_loadu_si128(codes.as_ptr().cast()) };
+    _mm256_cvtepu8_epi16(bytes)
+}
+
+/// 16 sums.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn store_512(sums: &mut [i32; 16], acc: __m512i) {
+    // SAFETY: `sums` is 64 bytes.
+    unsafe { _mm512_storeu_si512(sums.as_mut_ptr().cast(), acc) }
+}
+
+/// Eight sums.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(crate) fn store_256(sums: &mut [i32; 8], acc: __m256i) {
+    // SAFETY: `sums` is 32 bytes.
+    unsafe { _mm256_storeu_si256(sums.as_mut_ptr().cast(), acc) }
+}
