@@ -45,11 +45,6 @@ pub(crate) fn expand(common: &Common, source: &fpxint_onnx::Model, options: &Opt
     let loaded = Model::load(source, options, &|done, _| bar.set_position(done as u64));
     bar.finish_and_clear();
     let model = loaded?;
-    if !common.quiet {
-        for skipped in source.skipped() {
-            eprintln!("note: `{}` ({}) stays in FP32: {}", skipped.name, skipped.op_type, skipped.reason);
-        }
-    }
     Ok(Engine::Expanded(Box::new(model)))
 }
 

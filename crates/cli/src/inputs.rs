@@ -3,13 +3,13 @@
 use std::fs::File;
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail};
 use fpxint_runtime::{Element, Port, Value};
 use ndarray::{ArrayD, Dimension, IxDyn};
-use ndarray_npy::npy::header::Header;
-use ndarray_npy::{ReadNpyError, ReadNpyExt, ReadableElement, WriteNpyExt};
+use ndarray_npy::{ReadableElement, WriteNpyExt};
 
 use crate::args::Sizes;
+use crate::npy;
 
 /// Reads `NAME=FILE.npy` arguments as the ports' element types.
 pub(crate) fn read(ports: &[Port], arguments: &[String]) -> Result<Vec<(String, Value)>> {
@@ -40,19 +40,7 @@ fn read_npy(path: &Path, element: Element) -> Result<Value> {
 
 fn typed<T: ReadableElement>(path: &Path, wanted: Element) -> Result<ArrayD<T>> {
     let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
-    let mut values = &bytes[..];
-    // Nothing is allocated on the word of a header alone.
-    if let Ok(Header { shape, .. }) = Header::from_reader(&mut values) {
-        let stated = shape.iter().try_fold(1usize, |len, &dim| len.checked_mul(dim));
-        let holds = stated.is_some_and(|len| len <= values.len());
-        ensure!(holds, "{}: its {} bytes of values do not fill shape {shape:?}", path.display(), values.len());
-    }
-    ArrayD::<T>::read_npy(&bytes[..]).map_err(|error| match error {
-        ReadNpyError::WrongDescriptor(found) => {
-            anyhow!("{} holds {found}, but the model takes {wanted}", path.display())
-        }
-        error => anyhow!("{}: not a .npy array that can be read: {error}", path.display()),
-    })
+    npy::array(&bytes, &path.display().to_string(), &wanted.to_string())
 }
 
 /// Writes a value as .npy.

@@ -16,6 +16,7 @@ mod data;
 mod engine;
 mod inputs;
 mod metrics;
+mod npy;
 mod progress;
 mod table;
 
@@ -38,6 +39,10 @@ enum Outcome {
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
+        Err(error) if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            return ExitCode::from(2);
+        }
         Err(error) if error.use_stderr() => {
             eprintln!("{}", args::one_line(&error));
             return ExitCode::from(2);

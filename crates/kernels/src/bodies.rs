@@ -64,8 +64,8 @@ fn finish_columns<const L: usize>(
             y[c] = if raised > high { high } else { raised };
         }
         place.out[start..][..width].copy_from_slice(&y[..width]);
-        for c in 0..width {
-            seen.add(c, y[c]);
+        for (c, &y) in y[..width].iter().enumerate() {
+            seen.add(c, y);
         }
     }
     lanes.set_part(first, &seen);
@@ -158,14 +158,19 @@ pub(crate) fn quantise(x: &[f32], grid: &RowGrid, planes: &mut [&mut [u8]]) {
                 (*low, *high) = (code as u8, (code >> 8) as u8);
             }
         }
-        _ => {
-            for (i, &x) in x.iter().enumerate() {
+        [low, high] => {
+            for ((low, high), &x) in low.iter_mut().zip(high.iter_mut()).zip(x) {
                 let code = wide(x);
-                for (limb, plane) in planes.iter_mut().enumerate() {
-                    plane[i] = (code >> (8 * limb)) as u8;
-                }
+                (*low, *high) = (code as u8, (code >> 8) as u8);
             }
         }
+        [low, middle, high] => {
+            for (((low, middle), high), &x) in low.iter_mut().zip(middle.iter_mut()).zip(high.iter_mut()).zip(x) {
+                let code = wide(x);
+                (*low, *middle, *high) = (code as u8, (code >> 8) as u8, (code >> 16) as u8);
+            }
+        }
+        _ => unreachable!("codes have one to three limbs"),
     }
 }
 

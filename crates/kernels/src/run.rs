@@ -18,11 +18,17 @@ pub(crate) fn for_lines(
     threads: usize,
     f: impl Fn(usize, &mut [&mut [u8]]) + Sync,
 ) {
-    let some = lines.div_ceil(4 * threads.max(1)).max(1);
     let total = lines * len;
-    let serial = threads <= 1;
+    if threads <= 1 {
+        let mut rest: Vec<_> = planes.iter_mut().map(|plane| &mut plane[..total]).collect();
+        for i in 0..lines {
+            let mut line: Vec<_> = rest.iter_mut().map(|rest| rest.split_off_mut(..len).expect("a line")).collect();
+            f(i, &mut line);
+        }
+        return;
+    }
+    let some = lines.div_ceil(4 * threads).max(1);
     match planes {
-        [a] if serial => a[..total].chunks_exact_mut(len).enumerate().for_each(|(i, a)| f(i, &mut [a])),
         [a] => a[..total].par_chunks_exact_mut(len).with_min_len(some).enumerate().for_each(|(i, a)| f(i, &mut [a])),
         [a, b] => {
             let lines = a[..total].par_chunks_exact_mut(len).zip(b[..total].par_chunks_exact_mut(len));

@@ -75,6 +75,16 @@ impl<'a> Strip<'a> {
         self.rows
     }
 
+    /// Bytes from one row to the next.
+    pub fn row_stride(&self) -> usize {
+        self.row_stride
+    }
+
+    /// Start of the data; `NR` bytes from every `taps[t] + r * row_stride` with `r < rows` may be read from it.
+    pub fn as_ptr(&self) -> *const u8 {
+        self.data.as_ptr()
+    }
+
     /// Offsets of the taps, two at a time; an odd last tap is its own partner.
     #[inline(always)]
     pub fn pairs(&self) -> impl Iterator<Item = [usize; 2]> + 'a {

@@ -33,7 +33,7 @@ mod write;
 pub use encode::{EncodedLayer, encode};
 pub use error::Error;
 pub use limits::Limits;
-pub use model::{Dim, LayerInfo, Model, Skipped, ValueInfo, parse, read};
+pub use model::{Dim, LayerInfo, Model, Operator, Skipped, ValueInfo, parse, read};
 pub use raise::{Unraisable, raise};
 pub use skeleton::{DOMAIN, skeleton};
 pub use write::{Written, write};

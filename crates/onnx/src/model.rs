@@ -41,6 +41,17 @@ pub struct Skipped {
     pub reason: String,
 }
 
+/// What a node of the graph is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Operator<'a> {
+    /// Its name or, without one, its first output.
+    pub name: &'a str,
+    /// Its domain; empty for ONNX's own.
+    pub domain: &'a str,
+    /// Its operator.
+    pub op_type: &'a str,
+}
+
 /// A dimension of an input or output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Dim {
@@ -203,6 +214,15 @@ impl Model {
     /// Whether some layer's weights are a series already.
     pub fn is_artefact(&self) -> bool {
         self.infos.iter().any(|layer| layer.weights.is_some())
+    }
+
+    /// Nodes of the main graph.
+    pub fn operators(&self) -> impl Iterator<Item = Operator<'_>> {
+        self.graph().node.iter().map(|node| Operator {
+            name: node.name.as_deref().filter(|n| !n.is_empty()).or(node.output.first().map(|o| &**o)).unwrap_or(""),
+            domain: node.domain.as_deref().unwrap_or(""),
+            op_type: node.op_type.as_deref().unwrap_or(""),
+        })
     }
 
     /// Inputs of the graph that are no initialisers.

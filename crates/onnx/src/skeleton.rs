@@ -6,6 +6,8 @@
 //!
 //! Each has one input and one output, both FLOAT. Weights, bias and all that is folded into them are gone.
 
+use std::collections::HashSet;
+
 use fpxint::{Geometry, Padding};
 use prost::Message;
 
@@ -24,9 +26,12 @@ pub fn skeleton(model: &Model) -> Vec<u8> {
         let x = input(&model.graph().node[plan.node], 0).unwrap_or("");
         Some(in_float(plan, layer, names, x, |x, y| vec![layer_node(layer, plan, x, y)]))
     });
+    let mut names = HashSet::new();
     for node in &mut graph.node {
         node.doc_string = None;
         node.metadata_props.clear();
+        // A reader may want names to be unique; a nameless node goes by its output.
+        node.name = node.name.take().filter(|name| names.insert(name.clone()));
     }
     let mut opset_import = model.proto.opset_import.clone();
     opset_import.retain(|set| set.domain.as_deref() != Some(DOMAIN));

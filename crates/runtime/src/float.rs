@@ -33,6 +33,7 @@ impl Float {
     /// # Errors
     /// [`Error`], naming the node at fault.
     pub fn load(source: &fpxint_onnx::Model) -> Result<Self, Error> {
+        graph::check_domains(source)?;
         let model = graph::read(&onnx(), source.original())?;
         let inputs = graph::inputs(&graph::typed(model.clone())?)?;
         let outputs = source.outputs().into_iter().map(|o| o.name).collect();

@@ -9,6 +9,19 @@ use tract_onnx::tract_hir::ops::unimpl::UnimplementedOp;
 use crate::error::Error;
 use crate::value::{Element, Port};
 
+/// Domains whose operators tract knows by name; a same-named operator of another domain is another operator.
+const DOMAINS: [&str; 4] = ["", "ai.onnx", "ai.onnx.ml", "com.microsoft"];
+
+/// Refuses nodes of domains that nothing here runs.
+pub(crate) fn check_domains(source: &fpxint_onnx::Model) -> Result<(), Error> {
+    match source.operators().find(|node| !DOMAINS.contains(&node.domain)) {
+        None => Ok(()),
+        Some(node) => {
+            Err(Error::Operator { node: node.name.to_owned(), op_type: format!("{}.{}", node.domain, node.op_type) })
+        }
+    }
+}
+
 /// Reads `bytes` with `onnx`; an operator that tract lacks is an error naming its node.
 pub(crate) fn read(onnx: &tract_onnx::Onnx, bytes: &[u8]) -> Result<InferenceModel, Error> {
     let onnx = onnx.clone().with_ignore_output_shapes(true).with_ignore_value_info(true);

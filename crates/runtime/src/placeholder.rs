@@ -46,7 +46,7 @@ impl LayerOp {
             Geometry::Conv(g) => (input.get(1), g.channels_in),
         };
         let found = channels.and_then(|c| c.to_usize().ok());
-        ensure!(found.is_none_or(|c| c == wanted), "{found:?} channels to a layer of {wanted}");
+        ensure!(found.is_none_or(|c| c == wanted), "{} channels to a layer of {wanted}", found.unwrap_or(0));
         Ok(())
     }
 }
@@ -240,6 +240,7 @@ type Built = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
 
 /// The typed graph of a model's skeleton.
 pub(crate) fn typed(source: &fpxint_onnx::Model) -> Result<TypedModel, crate::Error> {
+    graph::check_domains(source)?;
     let mut operators = onnx();
     register(&mut operators);
     graph::typed(graph::read(&operators, &fpxint_onnx::skeleton(source))?)

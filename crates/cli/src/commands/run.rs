@@ -1,6 +1,8 @@
 //! `fpxint run`: outputs of a model for arrays from files.
 
-use anyhow::{Context, Result, bail};
+use std::collections::HashSet;
+
+use anyhow::{Context, Result, bail, ensure};
 use fpxint_runtime::Value;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -29,11 +31,13 @@ pub(crate) fn run(common: &Common, args: &Run) -> Result<Outcome> {
     let outputs = engine.run(&values)?;
     if let Some(folder) = &args.output {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let mut files = HashSet::new();
         for (name, value) in &outputs {
             let file = name.replace(['/', '\\'], "_");
             if file.is_empty() || file.starts_with('.') {
                 bail!("output `{name}` cannot name a file");
             }
+            ensure!(files.insert(file.clone()), "output `{name}` and another one both name {file}.npy");
             inputs::write_npy(&folder.join(format!("{file}.npy")), value)?;
         }
     }

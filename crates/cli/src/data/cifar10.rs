@@ -1,13 +1,10 @@
 //! CIFAR-10: `test_batch.bin` of the binary version, or a `.npz` with `x` (u8, n x 32 x 32 x 3) and `y`.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
-use ndarray::{Array1, Array4};
-use ndarray_npy::NpzReader;
-
 use super::Images;
+use crate::npy;
+use anyhow::{Context, Result, bail, ensure};
 
 const SIZE: usize = 32;
 const PIXELS: usize = SIZE * SIZE;
@@ -59,21 +56,19 @@ fn find(folder: &Path) -> Result<PathBuf> {
 }
 
 fn npz(path: &Path) -> Result<Cifar10> {
-    let mut archive = NpzReader::new(File::open(path)?).context("not an .npz archive")?;
-    let x: Array4<u8> = archive.by_name("x").context("array `x` (u8, n x 32 x 32 x 3)")?;
-    ensure!(x.shape()[1..] == [SIZE, SIZE, 3], "array `x` has shape {:?}, not n x 32 x 32 x 3", x.shape());
-    let labels: Array1<i64> = match archive.by_name::<_, _>("y") {
-        Ok(labels) => labels,
-        Err(_) => match archive.by_name::<ndarray::OwnedRepr<i32>, ndarray::Ix1>("y") {
-            Ok(labels) => labels.mapv(i64::from),
-            Err(_) => {
-                let labels: Array1<u8> = archive.by_name("y").context("array `y` of integers")?;
-                labels.mapv(i64::from)
-            }
-        },
-    };
-    // A negative label becomes one that is out of range.
-    let labels = labels.iter().map(|&l| usize::try_from(l).unwrap_or(usize::MAX)).collect();
+    let x = npy::array::<u8>(&npy::entry(path, "x")?, "array `x`", "uint8")?;
+    ensure!(
+        x.ndim() == 4 && x.shape()[1..] == [SIZE, SIZE, 3],
+        "array `x` has shape {:?}, not n x 32 x 32 x 3",
+        x.shape()
+    );
+    let y = npy::entry(path, "y")?;
+    let labels = npy::array::<i64>(&y, "array `y`", "int64")
+        .or_else(|_| npy::array::<i32>(&y, "array `y`", "int32").map(|y| y.mapv(i64::from)))
+        .or_else(|_| npy::array::<u8>(&y, "array `y`", "uint8, int32 or int64").map(|y| y.mapv(i64::from)))?;
+    let label =
+        |&label: &i64| usize::try_from(label).with_context(|| format!("label {label} is not one of ten classes"));
+    let labels = labels.iter().map(label).collect::<Result<_>>()?;
     Ok(Cifar10 { pixels: x.iter().copied().collect(), labels })
 }
 

@@ -49,7 +49,8 @@ fn block_512<const R: usize>(strip: &Strip<'_>, weights: &[Pairs], first: usize,
         let [w0, w1] = [weights_512(&halves[0]), weights_512(&halves[1])];
         let w = [_mm512_shuffle_i32x4::<0b10_00_10_00>(w0, w1), _mm512_shuffle_i32x4::<0b11_01_11_01>(w0, w1)];
         for (r, acc) in acc.iter_mut().enumerate() {
-            let (a, b) = (codes_512(strip.at(first + r, a)), codes_512(strip.at(first + r, b)));
+            let row = strip.as_ptr().wrapping_add((first + r) * strip.row_stride());
+            let (a, b) = (codes_512(row.wrapping_add(a)), codes_512(row.wrapping_add(b)));
             acc[0] = _mm512_dpwssd_epi32(acc[0], _mm512_unpacklo_epi16(a, b), w[0]);
             acc[1] = _mm512_dpwssd_epi32(acc[1], _mm512_unpackhi_epi16(a, b), w[1]);
         }
@@ -72,8 +73,8 @@ fn block_256<const R: usize>(strip: &Strip<'_>, weights: &[Pairs], [first, colum
         let [w0, w1] = [weights_256(&halves[0]), weights_256(&halves[1])];
         let w = [_mm256_permute2x128_si256::<0x20>(w0, w1), _mm256_permute2x128_si256::<0x31>(w0, w1)];
         for (r, acc) in acc.iter_mut().enumerate() {
-            let codes = |tap| codes_256(strip.at(first + r, tap)[column..].first_chunk().expect("half a strip"));
-            let (a, b) = (codes(a), codes(b));
+            let row = strip.as_ptr().wrapping_add((first + r) * strip.row_stride() + column);
+            let (a, b) = (codes_256(row.wrapping_add(a)), codes_256(row.wrapping_add(b)));
             acc[0] = _mm256_add_epi32(acc[0], _mm256_madd_epi16(_mm256_unpacklo_epi16(a, b), w[0]));
             acc[1] = _mm256_add_epi32(acc[1], _mm256_madd_epi16(_mm256_unpackhi_epi16(a, b), w[1]));
         }
@@ -104,18 +105,18 @@ fn weights_256(pairs: &[[i16; 2]; 8]) -> __m256i {
 /// Codes of 32 channels as u16.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn codes_512(codes: &[u8; 32]) -> __m512i {
-    // SAFETY: `codes` is 32 bytes.
-    let bytes = unsafe { _mm256_loadu_si256(codes.as_ptr().cast()) };
+fn codes_512(codes: *const u8) -> __m512i {
+    // SAFETY: a strip checked `NR` bytes from every row of every tap, and blocks stay below its rows.
+    let bytes = unsafe { _mm256_loadu_si256(codes.cast()) };
     _mm512_cvtepu8_epi16(bytes)
 }
 
 /// Codes of 16 channels as u16.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn codes_256(codes: &[u8; 16]) -> __m256i {
-    // SAFETY: `codes` is 16 bytes.
-    let bytes = unsafe { _mm_loadu_si128(codes.as_ptr().cast()) };
+fn codes_256(codes: *const u8) -> __m256i {
+    // SAFETY: as for `codes_512`; the column is at most `NR / 2`.
+    let bytes = unsafe { _mm_loadu_si128(codes.cast()) };
     _mm256_cvtepu8_epi16(bytes)
 }
 

@@ -38,6 +38,29 @@ fn loading_names_node_and_layer() {
 }
 
 #[test]
+fn a_foreign_operator_is_not_taken_for_onnxs() {
+    let mut relu = node("Relu", &["h"], "y", vec![]);
+    relu.domain = Some("com.example".to_owned());
+    let matmul = node("MatMul", &["x", "w"], "h", vec![]);
+    let source = model(&[-1, 4], vec![matmul, relu], vec![tensor("w", &[4, 2], &[0.5; 8])]);
+    let wanted = "node `y_node`: operator com.example.Relu is not supported";
+    assert_eq!(message(&source, &options("int4x2", "int4x2")), wanted);
+    assert_eq!(Float::load(&source).unwrap_err().to_string(), wanted);
+}
+
+#[test]
+fn nodes_of_one_name_stay_apart() {
+    let (mut a, mut b) = (node("MatMul", &["x", "w"], "h", vec![]), node("Sigmoid", &["h"], "s", vec![]));
+    let mut c = node("Tanh", &["s"], "y", vec![]);
+    for node in [&mut a, &mut b, &mut c] {
+        node.name = Some("same".to_owned());
+    }
+    let source = model(&[-1, 4], vec![a, b, c], vec![tensor("w", &[4, 2], &[0.5; 8])]);
+    let y = load(&source, &options("int8x2", "int8x2")).run(&feed("x", array(&[3, 4], 0.1))).unwrap();
+    assert_eq!(y[0].1.shape(), [3, 2]);
+}
+
+#[test]
 fn inputs_that_do_not_fit_are_named() {
     let model = load(&digits(), &options("int4x2", "int4x2"));
     let message = |inputs: &[(String, Value)]| model.run(inputs).unwrap_err().to_string();
