@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use fpxint_runtime::{Element, Port, Value};
-use ndarray::{ArrayD, Dimension, IxDyn};
+use ndarray::{ArrayD, IxDyn};
 use ndarray_npy::{ReadableElement, WriteNpyExt};
 
 use crate::args::Sizes;
@@ -62,6 +62,9 @@ pub(crate) fn write_npy(path: &Path, value: &Value) -> Result<()> {
 /// Pixels along a side where an image model leaves it open.
 const OPEN_IMAGE_SIZE: usize = 224;
 
+/// Most values of a random input.
+const MOST_RANDOM: usize = 1 << 30;
+
 /// Random inputs for every port: normal floats; for integers token ids, masks of ones and types of zeros by name.
 pub(crate) fn random(ports: &[Port], sizes: Sizes, seed: u64) -> Result<Vec<(String, Value)>> {
     let mut generator = Generator(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x1234_5678_9abc_def1);
@@ -72,8 +75,10 @@ pub(crate) fn random(ports: &[Port], sizes: Sizes, seed: u64) -> Result<Vec<(Str
             (None, Some(Element::F32), 2..) if port.shape.len() == 4 => OPEN_IMAGE_SIZE,
             (None, _, _) => sizes.sequence as usize,
         };
-        let shape = IxDyn(&port.shape.iter().enumerate().map(size).collect::<Vec<_>>());
-        let len = shape.size();
+        let sizes: Vec<usize> = port.shape.iter().enumerate().map(size).collect();
+        let len = sizes.iter().try_fold(1usize, |len, &size| len.checked_mul(size)).filter(|&len| len <= MOST_RANDOM);
+        let len = len.with_context(|| format!("input `{}` of shape {sizes:?} is too large", port.name))?;
+        let shape = IxDyn(&sizes);
         let integers = |g: &mut Generator| -> Vec<i64> {
             match &port.name {
                 name if name.contains("mask") => vec![1; len],

@@ -21,6 +21,7 @@ mod progress;
 mod table;
 
 use std::io::{ErrorKind, Write};
+use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -53,15 +54,14 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
     };
-    let common = &cli.common;
-    let outcome = match &cli.command {
-        Command::Demo => commands::demo::run(common),
-        Command::Quantize(args) => commands::quantize::run(common, args),
-        Command::Run(args) => commands::run::run(common, args),
-        Command::Compare(args) => commands::compare::run(common, args),
-        Command::Eval(args) => commands::eval::run(common, args),
-        Command::Bench(args) => commands::bench::run(common, args),
-    };
+    // A panic is a fault of ours or of a library: one line, like any other error. The host's are errors before they get here.
+    panic::set_hook(Box::new(|_| {}));
+    let outcome = panic::catch_unwind(AssertUnwindSafe(|| dispatch(&cli)));
+    let outcome = outcome.unwrap_or_else(|payload| {
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no reason given");
+        Err(anyhow::anyhow!("fpxint failed on this input and should not have; please report it: {text}"))
+    });
     match outcome {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::BelowThreshold) => ExitCode::from(1),
@@ -69,6 +69,19 @@ fn main() -> ExitCode {
             eprintln!("error: {}", one_line(&error));
             ExitCode::from(2)
         }
+    }
+}
+
+fn dispatch(cli: &Cli) -> anyhow::Result<Outcome> {
+    let common = &cli.common;
+    rayon::ThreadPoolBuilder::new().num_threads(common.threads()).build_global()?;
+    match &cli.command {
+        Command::Demo => commands::demo::run(common),
+        Command::Quantize(args) => commands::quantize::run(common, args),
+        Command::Run(args) => commands::run::run(common, args),
+        Command::Compare(args) => commands::compare::run(common, args),
+        Command::Eval(args) => commands::eval::run(common, args),
+        Command::Bench(args) => commands::bench::run(common, args),
     }
 }
 

@@ -13,10 +13,8 @@ use std::mem::MaybeUninit;
 
 use crate::kernel::{MR, NR, Tile};
 use crate::window::Window;
-use crate::x86::{depthwise_256 as depthwise, x86_kernel};
+use crate::x86::{by_rows, depthwise_256 as depthwise, x86_kernel};
 
-/// Most rows of a block.
-const ROWS: usize = 6;
 /// Columns of a block.
 const COLUMNS: usize = 8;
 /// Vectors across a block, of four channels by four depths.
@@ -29,7 +27,7 @@ type Piece = [[MaybeUninit<u16>; DEPTH]; MR];
 
 x86_kernel! {
     /// The AVX2 kernel.
-    Avx2, "avx2", ["avx2", "fma"]
+    Avx2, "avx2", 16 columns, ["avx2", "fma"]
 }
 
 /// The rows of `window` against `panel`.
@@ -61,21 +59,8 @@ fn tile(window: &Window<'_>, panel: &[i8], tile: &mut Tile) {
 /// Adds `rows` rows of a piece against its weights.
 #[target_feature(enable = "avx2")]
 fn piece(rows: usize, codes: &Piece, weights: &[i8], tile: &mut Tile) {
-    let mut first = 0;
-    while first < rows {
-        let left = rows - first;
-        let height = left.div_ceil(left.div_ceil(ROWS));
-        for column in (0..NR).step_by(COLUMNS) {
-            match height {
-                1 => block::<1>(codes, weights, [first, column], tile),
-                2 => block::<2>(codes, weights, [first, column], tile),
-                3 => block::<3>(codes, weights, [first, column], tile),
-                4 => block::<4>(codes, weights, [first, column], tile),
-                5 => block::<5>(codes, weights, [first, column], tile),
-                _ => block::<6>(codes, weights, [first, column], tile),
-            }
-        }
-        first += height;
+    for column in (0..NR).step_by(COLUMNS) {
+        by_rows!(rows, 6, [1 2 3 4 5 6], |first| block(codes, weights, [first, column], tile));
     }
 }
 

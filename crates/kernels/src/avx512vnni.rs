@@ -14,7 +14,7 @@ const VECTORS: usize = NR / 16;
 
 x86_kernel! {
     /// The AVX-512 VNNI kernel.
-    Avx512Vnni, "avx512vnni", ["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni", "fma"]
+    Avx512Vnni, "avx512vnni", 32 columns, ["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni", "fma"]
 }
 
 /// The rows of `window` against `panel`.

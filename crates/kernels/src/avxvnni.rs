@@ -8,10 +8,8 @@ use std::arch::x86_64::*;
 
 use crate::kernel::{NR, Tile};
 use crate::window::Window;
-use crate::x86::{depthwise_256 as depthwise, store_256 as store, x86_kernel};
+use crate::x86::{by_rows, depthwise_256 as depthwise, store_256 as store, x86_kernel};
 
-/// Most rows of a block.
-const ROWS: usize = 6;
 /// Columns of a block.
 const COLUMNS: usize = 16;
 /// Vectors across a block.
@@ -19,28 +17,15 @@ const VECTORS: usize = COLUMNS / 8;
 
 x86_kernel! {
     /// The AVX-VNNI kernel.
-    AvxVnni, "avxvnni", ["avx2", "fma", "avxvnni"]
+    AvxVnni, "avxvnni", 16 columns, ["avx2", "fma", "avxvnni"]
 }
 
 /// The rows of `window` against `panel`.
 #[target_feature(enable = "avx2,avxvnni")]
 fn tile(window: &Window<'_>, panel: &[i8], tile: &mut Tile) {
     assert_eq!(panel.len(), window.taps().len() * window.depth() * NR, "panel and window differ in depth");
-    let mut first = 0;
-    while first < window.rows() {
-        let left = window.rows() - first;
-        let rows = left.div_ceil(left.div_ceil(ROWS));
-        for column in (0..NR).step_by(COLUMNS) {
-            match rows {
-                1 => block::<1>(window, panel, [first, column], tile),
-                2 => block::<2>(window, panel, [first, column], tile),
-                3 => block::<3>(window, panel, [first, column], tile),
-                4 => block::<4>(window, panel, [first, column], tile),
-                5 => block::<5>(window, panel, [first, column], tile),
-                _ => block::<6>(window, panel, [first, column], tile),
-            }
-        }
-        first += rows;
+    for column in (0..NR).step_by(COLUMNS) {
+        by_rows!(window.rows(), 6, [1 2 3 4 5 6], |first| block(window, panel, [first, column], tile));
     }
 }
 

@@ -46,7 +46,7 @@ fn finish_columns<const L: usize>(
         (part::<_, L>(columns.sums, first), part::<_, L>(columns.scales, first), part::<_, L>(columns.bias, first));
     let (low, high) = (columns.low, columns.high);
     let mut seen = lanes.part::<L>(first);
-    for (r, tile) in tile.iter().enumerate().take(place.rows) {
+    for (r, tile) in tile[..place.rows].iter().enumerate() {
         let (grid, tile) = (grids.row(r), part::<_, L>(tile, first));
         let start = r * place.stride + first;
         let mut added = [0f32; L];
@@ -71,9 +71,9 @@ fn finish_columns<const L: usize>(
     lanes.set_part(first, &seen);
 }
 
-/// Finishes a tile: its columns in runs as long as vectors are, then what is left.
+/// Finishes a tile: its columns in runs of `L`, then of 16 and of 8, then what is left.
 #[inline(always)]
-fn finish_tile(
+fn finish_tile<const L: usize>(
     tile: &[[impl Sum; NR]],
     grids: Grids<'_>,
     columns: &Columns<'_>,
@@ -81,6 +81,9 @@ fn finish_tile(
     lanes: &mut Lanes,
 ) {
     let (width, mut first) = (place.width, 0);
+    if L == NR && width == L {
+        return finish_columns::<L>(tile, grids, columns, &mut place, [0, L], lanes);
+    }
     while width - first >= 16 {
         finish_columns::<16>(tile, grids, columns, &mut place, [first, 16], lanes);
         first += 16;
@@ -94,22 +97,29 @@ fn finish_tile(
     }
 }
 
-/// Epilogue of i32 sums, the zero point's part still in them: `sum - zp * column sum`, exact modulo 2^32.
+/// Epilogue of i32 sums, the zero point's part still in them: `sum - zp * column sum`, exact modulo 2^32. `L` columns at once
+/// fill the registers.
 #[inline(always)]
-pub(crate) fn finish(tile: &Tile, grids: Grids<'_>, columns: &Columns<'_>, place: Place<'_>, lanes: &mut Lanes) {
-    finish_tile(tile, grids, columns, place, lanes);
+pub(crate) fn finish<const L: usize>(
+    tile: &Tile,
+    grids: Grids<'_>,
+    columns: &Columns<'_>,
+    place: Place<'_>,
+    lanes: &mut Lanes,
+) {
+    finish_tile::<L>(tile, grids, columns, place, lanes);
 }
 
 /// Epilogue of complete i64 sums.
 #[inline(always)]
-pub(crate) fn finish_wide(
+pub(crate) fn finish_wide<const L: usize>(
     tile: &WideTile,
     grids: Grids<'_>,
     columns: &Columns<'_>,
     place: Place<'_>,
     lanes: &mut Lanes,
 ) {
-    finish_tile(tile, grids, columns, place, lanes);
+    finish_tile::<L>(tile, grids, columns, place, lanes);
 }
 
 /// Depthwise tile: `sum_t u[r, t, c] * w[t / 2][c][t % 2]` in i32.

@@ -66,8 +66,10 @@ impl Codes {
             }
             zero(planes, 0..left * c);
             zero(planes, (left + w) * c..line);
-            let mut inner: Vec<_> = planes.iter_mut().map(|p| &mut p[left * c..(left + w) * c]).collect();
-            kernel.quantise(&x[(image * h + y - top) * w * c..][..w * c], grid, &mut inner);
+            for plane in planes.iter_mut() {
+                *plane = &mut std::mem::take(plane)[left * c..(left + w) * c];
+            }
+            kernel.quantise(&x[(image * h + y - top) * w * c..][..w * c], grid, planes);
         };
         run::for_lines(&mut self.planes[..self.limbs], n * size[0], line, threads, fill);
     }

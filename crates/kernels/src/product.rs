@@ -6,7 +6,7 @@ use crate::kernel::{Columns, Grids, Kernel, MR, NR, Place, Tile, WideTile};
 use crate::panels::{Packed, panel_len};
 use crate::range::Lanes;
 use crate::shape::Chunk;
-use crate::window::{Strip, Window};
+use crate::window::{Strip, Taps, Window};
 use crate::{Codes, Range, Shape, Weights, run};
 
 /// Bytes of codes that a block of outputs may need before it is split, so that they stay in the second-level cache.
@@ -52,9 +52,7 @@ pub struct Product {
     shape: Shape,
     packed: Packed,
     chunks: Vec<Chunk>,
-    /// Output channels of a group, and the panels that hold them.
-    group_out: usize,
-    panels: usize,
+    panels: Vec<Panel>,
     sums: Vec<i64>,
     narrow_sums: Vec<[i32; NR]>,
     scales: Vec<[f32; NR]>,
@@ -63,6 +61,17 @@ pub struct Product {
     shift: u32,
     low: f32,
     high: f32,
+}
+
+/// Which channels a panel takes and makes.
+#[derive(Debug)]
+struct Panel {
+    /// First input channel of its group; of the panel itself where it is depthwise.
+    input: usize,
+    /// First output channel.
+    channel: usize,
+    /// Output channels, at most [`NR`].
+    width: usize,
 }
 
 /// Sums of a tile.
@@ -85,7 +94,7 @@ struct Call<'a> {
     kernel: &'a dyn Kernel,
     product: &'a Product,
     codes: &'a Codes,
-    taps: Vec<usize>,
+    taps: Taps,
     /// Pixels of a line, bytes from pixel to pixel and from line to line.
     line: usize,
     pixel_stride: usize,
@@ -99,6 +108,8 @@ struct Rows {
     image: usize,
     first: usize,
     rows: usize,
+    /// Offset in a plane of the first byte that the first of them reads.
+    base: usize,
 }
 
 impl Product {
@@ -130,7 +141,12 @@ impl Product {
             Packed::Words(_) => (shape.channels_out, 1),
             Packed::Limbs(_) => (shape.channels_out / shape.groups, shape.groups),
         };
-        let panels = group_out.div_ceil(NR);
+        let panel = |(group, first): (usize, usize)| Panel {
+            input: if shape.is_depthwise() { first } else { group * (shape.channels_in / shape.groups) },
+            channel: group * group_out + first,
+            width: NR.min(group_out - first),
+        };
+        let firsts = (0..groups).flat_map(|group| (0..group_out).step_by(NR).map(move |first| (group, first)));
         let lanes = |values: &[f32]| panelled(values, groups, group_out);
         Ok(Self {
             scales: lanes(&epilogue.scales),
@@ -141,9 +157,8 @@ impl Product {
             shift: epilogue.shift,
             low: epilogue.low,
             high: epilogue.high,
+            panels: firsts.map(panel).collect(),
             packed,
-            group_out,
-            panels,
             sums,
             shape,
         })
@@ -177,7 +192,7 @@ impl Product {
                 call.wide(rows, panel, &mut wide);
                 let stride = self.shape.channels_out;
                 for (r, row) in wide.iter().enumerate().take(rows.rows) {
-                    let width = self.width(panel);
+                    let width = self.panels[panel].width;
                     for (sum, &part) in block[offset + r * stride..][..width].iter_mut().zip(row) {
                         *sum = sum.wrapping_add(part);
                     }
@@ -204,7 +219,7 @@ impl Product {
         self.drive(kernel, codes, residual, out, threads, |call, rows, panel, absolute, place, scratch| {
             let mut wide = [[0; NR]; MR];
             for (r, row) in wide.iter_mut().enumerate().take(rows.rows) {
-                let width = self.width(panel);
+                let width = self.panels[panel].width;
                 row[..width].copy_from_slice(&sums[absolute + r * stride..][..width]);
             }
             call.finish(rows, panel, Sums::Wide(&wide), place, &mut scratch.lanes);
@@ -257,7 +272,7 @@ impl Product {
                     residual: residual.map(|residual| &residual[absolute..]),
                     stride: self.shape.channels_out,
                     rows: rows.rows,
-                    width: self.width(panel),
+                    width: self.panels[panel].width,
                 };
                 tile(&call, rows, panel, absolute, place, &mut scratch);
             });
@@ -268,16 +283,6 @@ impl Product {
             ranges[image] = ranges[image].union(range);
         }
         ranges
-    }
-
-    /// Channels of a panel.
-    fn width(&self, panel: usize) -> usize {
-        NR.min(self.group_out - panel % self.panels * NR)
-    }
-
-    /// First channel of a panel.
-    fn first_channel(&self, panel: usize) -> usize {
-        panel / self.panels * self.group_out + panel % self.panels * NR
     }
 }
 
@@ -297,7 +302,7 @@ impl<'a> Call<'a> {
             kernel,
             product,
             codes,
-            taps: shape.tap_offsets(width),
+            taps: Taps::new(shape.tap_offsets(width)),
             line: if flat { height * line } else { line },
             pixel_stride: shape.strides[1] * shape.channels_in,
             line_stride: shape.strides[0] * width * shape.channels_in,
@@ -324,57 +329,44 @@ impl<'a> Call<'a> {
         let product = self.product;
         let stride = product.shape.channels_out;
         let (first, end) = (start / stride, (start + len) / stride);
-        let panels = product.narrow_sums.len();
+        let panels = product.panels.len();
         let weights_stay = product.bytes() <= RESIDENT_BYTES;
         let passes = if weights_stay { 1 } else { panels };
         for pass in 0..passes {
             let mut pixel = first;
             while pixel < end {
-                let left = (self.line - pixel % self.line).min(end - pixel);
+                let (y, x) = (pixel / self.line, pixel % self.line);
+                let left = (self.line - x).min(end - pixel);
                 let rows = left.div_ceil(left.div_ceil(MR));
-                let tile = Rows { image, first: pixel, rows };
+                let base = image * self.codes.image_len() + y * self.line_stride + x * self.pixel_stride;
+                let tile = Rows { image, first: pixel, rows, base };
                 let all = if weights_stay { 0..panels } else { pass..pass + 1 };
                 for panel in all {
-                    f(tile, panel, (pixel - first) * stride + product.first_channel(panel));
+                    f(tile, panel, (pixel - first) * stride + product.panels[panel].channel);
                 }
                 pixel += rows;
             }
         }
     }
 
-    /// Offset in a plane of the first byte that pixel `pixel` of an image reads.
-    fn base(&self, rows: Rows, channel: usize) -> usize {
-        let (y, x) = (rows.first / self.line, rows.first % self.line);
-        rows.image * self.codes.image_len() + y * self.line_stride + x * self.pixel_stride + channel
-    }
-
-    /// First input channel of the group of a panel.
-    fn first_input(&self, panel: usize) -> usize {
-        let shape = &self.product.shape;
-        match self.product.packed {
-            Packed::Limbs(_) => panel / self.product.panels * (shape.channels_in / shape.groups),
-            Packed::Words(_) => panel * NR,
-        }
-    }
-
     /// One integer product: a digit of the weights with a plane of the codes, over a part of the depth.
     fn tile(&self, rows: Rows, panel: usize, [digit, plane]: [usize; 2], chunk: &Chunk, tile: &mut Tile) {
         let (product, shape) = (self.product, &self.product.shape);
-        let base = self.base(rows, self.first_input(panel));
+        let base = rows.base + product.panels[panel].input;
         let data = &self.codes.planes()[plane][base..];
         match &product.packed {
             Packed::Limbs(limbs) => {
-                let taps = &self.taps[chunk.taps.clone()];
-                let window = Window::new(&data[chunk.from..], taps, chunk.depth, rows.rows, self.pixel_stride);
+                let (data, part) = (&data[chunk.from..], chunk.taps.clone());
+                let window = Window::new(data, &self.taps, part, chunk.depth, rows.rows, self.pixel_stride);
                 let window = window.expect("codes hold every window of their layer");
                 let from = (chunk.taps.start * shape.tap_depth() + chunk.from) * NR;
-                let panel = &limbs[digit][panel * panel_len(shape) + from..][..taps.len() * chunk.depth * NR];
+                let panel = &limbs[digit][panel * panel_len(shape) + from..][..chunk.taps.len() * chunk.depth * NR];
                 self.kernel.tile(&window, panel, tile);
             }
             Packed::Words(words) => {
                 let strip = Strip::new(data, &self.taps, rows.rows, self.pixel_stride);
                 let strip = strip.expect("codes hold every window of their layer");
-                let pairs = self.taps.len().div_ceil(2);
+                let pairs = self.taps.offsets().len().div_ceil(2);
                 let weights = &words[digit][panel * pairs..][..pairs];
                 self.kernel.depthwise(&strip, weights, tile);
             }
@@ -388,7 +380,7 @@ impl<'a> Call<'a> {
             Packed::Limbs(limbs) => (limbs.len(), 8),
             Packed::Words(words) => (words.len(), 16),
         };
-        let whole = [Chunk { taps: 0..self.taps.len(), from: 0, depth: 0 }];
+        let whole = [Chunk { taps: 0..self.taps.offsets().len(), from: 0, depth: 0 }];
         let chunks = if digit_bits == 8 { &product.chunks[..] } else { &whole };
         for digit in 0..digits {
             for plane in 0..self.codes.planes().len() {
@@ -408,8 +400,8 @@ impl<'a> Call<'a> {
         for (r, wide) in wide.iter_mut().enumerate().take(rows.rows) {
             let zero_point = i64::from(grids.row(r).zero_point);
             let total = if product.means.is_empty() { 0 } else { self.window_sum(rows, r, panel, zero_point) };
-            for (c, (wide, &column)) in wide.iter_mut().zip(sums).enumerate().take(product.width(panel)) {
-                let mean = product.means.get(product.first_channel(panel) + c).copied().unwrap_or(0);
+            for (c, (wide, &column)) in wide.iter_mut().zip(sums).enumerate().take(product.panels[panel].width) {
+                let mean = product.means.get(product.panels[panel].channel + c).copied().unwrap_or(0);
                 *wide = ((*wide - zero_point * column) << product.shift) + mean * total;
             }
         }
@@ -418,10 +410,10 @@ impl<'a> Call<'a> {
     /// `sum_k (u[r, k] - zp)` over the window of a row: the rank-one product with `M_nsy`.
     fn window_sum(&self, rows: Rows, row: usize, panel: usize, zero_point: i64) -> i64 {
         let shape = &self.product.shape;
-        let base = self.base(rows, self.first_input(panel)) + row * self.pixel_stride;
+        let base = rows.base + self.product.panels[panel].input + row * self.pixel_stride;
         let mut total = -zero_point * shape.depth() as i64;
         for (limb, plane) in self.codes.planes().iter().enumerate() {
-            for &tap in &self.taps {
+            for &tap in self.taps.offsets() {
                 let codes = &plane[base + tap..][..shape.tap_len()];
                 total += codes.iter().map(|&u| i64::from(u)).sum::<i64>() << (8 * limb);
             }

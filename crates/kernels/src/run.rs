@@ -19,27 +19,31 @@ pub(crate) fn for_lines(
     f: impl Fn(usize, &mut [&mut [u8]]) + Sync,
 ) {
     let total = lines * len;
-    if threads <= 1 {
-        let mut rest: Vec<_> = planes.iter_mut().map(|plane| &mut plane[..total]).collect();
-        for i in 0..lines {
-            let mut line: Vec<_> = rest.iter_mut().map(|rest| rest.split_off_mut(..len).expect("a line")).collect();
-            f(i, &mut line);
-        }
-        return;
+    let some = lines.div_ceil(4 * threads.max(1)).max(1);
+    // Lines of one, two and three planes, in order or in parallel.
+    macro_rules! run {
+        ($chunks:ident, |$lines:ident| $each:expr) => {
+            match planes {
+                [a] => {
+                    let $lines = a[..total].$chunks(len);
+                    $each.for_each(|(i, a)| f(i, &mut [a]))
+                }
+                [a, b] => {
+                    let $lines = a[..total].$chunks(len).zip(b[..total].$chunks(len));
+                    $each.for_each(|(i, (a, b))| f(i, &mut [a, b]))
+                }
+                [a, b, c] => {
+                    let $lines = a[..total].$chunks(len).zip(b[..total].$chunks(len)).zip(c[..total].$chunks(len));
+                    $each.for_each(|(i, ((a, b), c))| f(i, &mut [a, b, c]))
+                }
+                _ => unreachable!("codes have one to three limbs"),
+            }
+        };
     }
-    let some = lines.div_ceil(4 * threads).max(1);
-    match planes {
-        [a] => a[..total].par_chunks_exact_mut(len).with_min_len(some).enumerate().for_each(|(i, a)| f(i, &mut [a])),
-        [a, b] => {
-            let lines = a[..total].par_chunks_exact_mut(len).zip(b[..total].par_chunks_exact_mut(len));
-            lines.with_min_len(some).enumerate().for_each(|(i, (a, b))| f(i, &mut [a, b]));
-        }
-        [a, b, c] => {
-            let lines = a[..total].par_chunks_exact_mut(len).zip(b[..total].par_chunks_exact_mut(len));
-            let lines = lines.zip(c[..total].par_chunks_exact_mut(len));
-            lines.with_min_len(some).enumerate().for_each(|(i, ((a, b), c))| f(i, &mut [a, b, c]));
-        }
-        _ => unreachable!("codes have one to three limbs"),
+    if threads <= 1 {
+        run!(chunks_exact_mut, |lines| lines.enumerate())
+    } else {
+        run!(par_chunks_exact_mut, |lines| lines.with_min_len(some).enumerate())
     }
 }
 

@@ -38,7 +38,7 @@ impl Routines for Scalar {
     }
 
     fn finish(&self, tile: &Tile, grids: Grids<'_>, columns: &Columns<'_>, place: Place<'_>, lanes: &mut Lanes) {
-        bodies::finish(tile, grids, columns, place, lanes);
+        bodies::finish::<16>(tile, grids, columns, place, lanes);
     }
 
     fn finish_wide(
@@ -49,7 +49,7 @@ impl Routines for Scalar {
         place: Place<'_>,
         lanes: &mut Lanes,
     ) {
-        bodies::finish_wide(tile, grids, columns, place, lanes);
+        bodies::finish_wide::<16>(tile, grids, columns, place, lanes);
     }
 
     fn quantise(&self, x: &[f32], grid: &RowGrid, planes: &mut [&mut [u8]]) {

@@ -1,6 +1,33 @@
 //! Checked views of quantised activations: a window proves once that every address a tile forms lies within its slice.
 
+use std::ops::Range;
+
 use crate::kernel::{MR, NR};
+
+/// Offsets of taps, and the largest of them.
+#[derive(Debug)]
+pub struct Taps {
+    offsets: Vec<usize>,
+    last: usize,
+}
+
+impl Taps {
+    /// Taps at these offsets.
+    pub fn new(offsets: Vec<usize>) -> Self {
+        Self { last: offsets.iter().copied().max().unwrap_or(0), offsets }
+    }
+
+    /// The offsets, in order.
+    pub fn offsets(&self) -> &[usize] {
+        &self.offsets
+    }
+
+    /// Whether `depth` bytes from every tap of each of `rows` rows lie within `len` bytes, and `rows` is in `1 ..= MR`.
+    fn fit(&self, len: usize, depth: usize, rows: usize, row_stride: usize) -> Option<bool> {
+        let end = self.last.checked_add((rows.checked_sub(1)?).checked_mul(row_stride)?)?.checked_add(depth)?;
+        Some(rows <= MR && end <= len)
+    }
+}
 
 /// Rows of activations as a tile reads them: row `r`, tap `t`, byte `k` is `data[taps[t] + r * row_stride + k]`.
 #[derive(Debug, Clone, Copy)]
@@ -13,13 +40,18 @@ pub struct Window<'a> {
 }
 
 impl<'a> Window<'a> {
-    /// A window of `rows` rows, or `None` where an address would lie outside `data`, `rows` is not in `1 ..= MR` or `depth` is
-    /// not a multiple of four.
-    pub fn new(data: &'a [u8], taps: &'a [usize], depth: usize, rows: usize, row_stride: usize) -> Option<Self> {
-        let last = taps.iter().copied().max().unwrap_or(0);
-        let end = last.checked_add((rows.checked_sub(1)?).checked_mul(row_stride)?)?.checked_add(depth)?;
-        let fits = rows <= MR && depth.is_multiple_of(4) && end <= data.len();
-        fits.then_some(Self { data, taps, depth, rows, row_stride })
+    /// A window of `rows` rows of the taps `part`, or `None` where an address of any tap would lie outside `data`, `rows` is
+    /// not in `1 ..= MR` or `depth` is not a multiple of four.
+    pub fn new(
+        data: &'a [u8],
+        taps: &'a Taps,
+        part: Range<usize>,
+        depth: usize,
+        rows: usize,
+        row_stride: usize,
+    ) -> Option<Self> {
+        let fits = taps.fit(data.len(), depth, rows, row_stride)? && depth.is_multiple_of(4);
+        fits.then_some(Self { data, taps: taps.offsets.get(part)?, depth, rows, row_stride })
     }
 
     /// Rows, at most [`MR`].
@@ -65,9 +97,9 @@ pub struct Strip<'a> {
 
 impl<'a> Strip<'a> {
     /// A strip of `rows` rows, or `None` where `NR` bytes from some tap would lie outside `data`.
-    pub fn new(data: &'a [u8], taps: &'a [usize], rows: usize, row_stride: usize) -> Option<Self> {
-        Window::new(data, taps, NR, rows, row_stride)?;
-        Some(Self { data, taps, rows, row_stride })
+    pub fn new(data: &'a [u8], taps: &'a Taps, rows: usize, row_stride: usize) -> Option<Self> {
+        let fits = taps.fit(data.len(), NR, rows, row_stride)?;
+        fits.then_some(Self { data, taps: &taps.offsets, rows, row_stride })
     }
 
     /// Rows, at most [`MR`].
@@ -105,15 +137,21 @@ mod tests {
     #[test]
     fn a_window_never_reaches_past_its_slice() {
         let data = [0u8; 100];
-        assert!(Window::new(&data, &[0, 8], 4, 14, 6).is_some());
-        assert!(Window::new(&data, &[0, 18], 4, 14, 6).is_some());
-        assert!(Window::new(&data, &[19, 0], 4, 14, 6).is_none());
-        assert!(Window::new(&data, &[0], 4, 15, 1).is_none());
-        assert!(Window::new(&data, &[0], 4, 0, 1).is_none());
-        assert!(Window::new(&data, &[0], 6, 1, 1).is_none());
-        assert!(Window::new(&data, &[usize::MAX], 4, 2, 1).is_none());
-        assert!(Window::new(&data, &[0], 4, 14, usize::MAX).is_none());
-        assert!(Strip::new(&data, &[68], 1, 0).is_some());
-        assert!(Strip::new(&data, &[69], 1, 0).is_none());
+        let window = |taps: &[usize], depth, rows, row_stride| {
+            Window::new(&data, &Taps::new(taps.to_vec()), 0..taps.len(), depth, rows, row_stride).is_some()
+        };
+        assert!(window(&[0, 8], 4, 14, 6));
+        assert!(window(&[0, 18], 4, 14, 6));
+        assert!(!window(&[19, 0], 4, 14, 6));
+        assert!(!window(&[0], 4, 15, 1));
+        assert!(!window(&[0], 4, 0, 1));
+        assert!(!window(&[0], 6, 1, 1));
+        assert!(!window(&[usize::MAX], 4, 2, 1));
+        assert!(!window(&[0], 4, 14, usize::MAX));
+        assert!(Window::new(&data, &Taps::new(vec![0, 18]), 0..1, 4, 14, 6).is_some());
+        assert!(Window::new(&data, &Taps::new(vec![0, 18]), 1..3, 4, 14, 6).is_none());
+        assert!(Strip::new(&data, &Taps::new(vec![68]), 1, 0).is_some());
+        assert!(Strip::new(&data, &Taps::new(vec![69]), 1, 0).is_none());
+        assert!(Strip::new(&data, &Taps::new(vec![0]), 15, 0).is_none());
     }
 }

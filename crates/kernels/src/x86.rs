@@ -1,11 +1,14 @@
-//! What the kernels for x86-64 share: one macro that makes a kernel of its name, its features and its tiles.
+//! What the kernels for x86-64 share: one macro that makes a kernel of its name, its features and its tiles, one that cuts a
+//! tile into blocks of rows, and the depthwise tiles.
+
+use crate::kernel::MR;
 
 /// Makes the type `$kernel` named `$name`, for CPUs that have every `$feature`.
 ///
 /// The invoking module holds `tile` and `depthwise`, safe functions that enable no feature beyond these: the compiler checks it. The loops
 /// of [`crate::bodies`] are compiled for the same features.
 macro_rules! x86_kernel {
-    ($(#[$doc:meta])* $kernel:ident, $name:literal, [$($feature:tt),* $(,)?]) => {
+    ($(#[$doc:meta])* $kernel:ident, $name:literal, $columns:literal columns, [$($feature:tt),* $(,)?]) => {
         $(#[$doc])*
         #[derive(Debug)]
         pub(crate) struct $kernel(());
@@ -32,11 +35,11 @@ macro_rules! x86_kernel {
             );
             $crate::x86::x86_routine!(
                 finish(tile: &$crate::kernel::Tile, grids: $crate::kernel::Grids<'_>, columns: &$crate::kernel::Columns<'_>, place: $crate::kernel::Place<'_>, lanes: &mut $crate::range::Lanes),
-                $crate::bodies::finish, [$($feature),*]
+                $crate::bodies::finish::<$columns>, [$($feature),*]
             );
             $crate::x86::x86_routine!(
                 finish_wide(tile: &$crate::kernel::WideTile, grids: $crate::kernel::Grids<'_>, columns: &$crate::kernel::Columns<'_>, place: $crate::kernel::Place<'_>, lanes: &mut $crate::range::Lanes),
-                $crate::bodies::finish_wide, [$($feature),*]
+                $crate::bodies::finish_wide::<$columns>, [$($feature),*]
             );
             $crate::x86::x86_routine!(
                 quantise(x: &[f32], grid: &$crate::kernel::RowGrid, planes: &mut [&mut [u8]]), $crate::bodies::quantise, [$($feature),*]
@@ -60,7 +63,36 @@ macro_rules! x86_routine {
     };
 }
 
+/// Runs `$block::<height>(..)` over `$total` rows, at most [`MR`], in blocks of nearly equal height up to `$most`; `$first` is
+/// the first row of each.
+macro_rules! by_rows {
+    ($total:expr, $most:literal, [$($rows:literal)*], |$first:ident| $block:ident $args:tt) => {
+        const HEIGHTS: [usize; $crate::kernel::MR + 1] = $crate::x86::heights($most);
+        let (total, mut $first) = ($total, 0);
+        while $first < total {
+            let height = HEIGHTS[total - $first];
+            match height {
+                $($rows => $block::<$rows> $args,)*
+                _ => unreachable!("blocks have up to {} rows", $most),
+            }
+            $first += height;
+        }
+    };
+}
+
+/// By number of rows left, the height of the next block of at most `most`.
+pub(crate) const fn heights(most: usize) -> [usize; MR + 1] {
+    let mut heights = [0; MR + 1];
+    let mut left = 1;
+    while left <= MR {
+        heights[left] = left.div_ceil(left.div_ceil(most));
+        left += 1;
+    }
+    heights
+}
+
+pub(crate) use {by_rows, x86_kernel, x86_routine};
+
 mod depthwise;
 
 pub(crate) use depthwise::{depthwise_256, depthwise_512, store_256};
-pub(crate) use {x86_kernel, x86_routine};

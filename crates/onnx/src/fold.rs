@@ -72,7 +72,7 @@ fn norm(index: &Index, plan: &Plan, node: &NodeProto) -> Option<Fold> {
     // BatchNormalization works along axis 1, a matrix product along its last.
     let axis_fits = match plan.geometry {
         Geometry::Conv(_) => true,
-        Geometry::MatMul(_) => plan.op_type == "Gemm" || index.rank(&plan.output) == Some(2),
+        Geometry::MatMul(_) => matmul_rank(index, plan) == 2,
     };
     if !others_unused || !by_channel || !axis_fits || input(node, 0) != Some(plan.output.as_str()) {
         return None;
@@ -89,11 +89,21 @@ fn norm(index: &Index, plan: &Plan, node: &NodeProto) -> Option<Fold> {
 fn is_per_channel(index: &Index, plan: &Plan, shape: &[usize]) -> bool {
     let (rank, from_end) = match &plan.geometry {
         Geometry::Conv(g) => (g.spatial_rank + 2, g.spatial_rank + 1),
-        Geometry::MatMul(_) => (index.rank(&plan.output).unwrap_or(2), 1),
+        Geometry::MatMul(_) => (matmul_rank(index, plan), 1),
     };
     let channels = plan.geometry.channels_out();
     let fits = |(i, &dim): (usize, &usize)| dim == 1 || (shape.len() - i == from_end && dim == channels);
     shape.len() <= rank && shape.iter().enumerate().all(fits)
+}
+
+/// Rank of a matrix product, which is that of its input; 1 where it is not known: to a vector, a matrix of one row would add
+/// an axis.
+fn matmul_rank(index: &Index, plan: &Plan) -> usize {
+    if plan.op_type == "Gemm" {
+        return 2;
+    }
+    let input = index.graph.node[plan.node].input.first().and_then(|x| index.rank(x));
+    input.or_else(|| index.rank(&plan.output)).unwrap_or(1)
 }
 
 /// Composes the folds of a plan. `None` where a constant is no float tensor, which finding it has ruled out.

@@ -13,6 +13,7 @@ mod artefact;
 mod assemble;
 mod check;
 mod constants;
+mod dims;
 mod encode;
 mod error;
 mod fold;

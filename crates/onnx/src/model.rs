@@ -11,7 +11,7 @@ use crate::index::Index;
 use crate::layers::{Plan, Source};
 use crate::proto::tensor_shape_proto::{Dimension, dimension};
 use crate::proto::{GraphProto, ModelProto, TensorShapeProto, ValueInfoProto, type_proto};
-use crate::{Error, Limits, check, error::shown, fold, foreign, layers, tensor, wire};
+use crate::{Error, Limits, check, dims, error::shown, fold, foreign, layers, tensor, wire};
 
 /// What is known of a layer before its weights are decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -209,6 +209,22 @@ impl Model {
     /// The file as read.
     pub fn original(&self) -> &Bytes {
         &self.bytes
+    }
+
+    /// The file with its open input dimensions named so that any host can read them; nothing else is changed.
+    ///
+    /// # Errors
+    /// [`Error::NotOnnx`] where the file no longer decodes, which reading it has ruled out.
+    pub fn readable(&self) -> Result<Bytes, Error> {
+        if dims::are_plain(self.graph()) {
+            return Ok(self.bytes.clone());
+        }
+        let fault = |e: prost::DecodeError| Error::NotOnnx { file: self.file.clone(), reason: e.to_string() };
+        let mut proto = ModelProto::decode(self.bytes.clone()).map_err(fault)?;
+        if let Some(graph) = &mut proto.graph {
+            dims::make_plain(graph);
+        }
+        Ok(proto.encode_to_vec().into())
     }
 
     /// Whether some layer's weights are a series already.

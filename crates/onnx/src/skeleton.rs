@@ -12,6 +12,7 @@ use fpxint::{Geometry, Padding};
 use prost::Message;
 
 use crate::assemble::{in_float, rebuild_named};
+use crate::dims;
 use crate::layers::Plan;
 use crate::model::Model;
 use crate::node::{input, int_attribute, ints_attribute, make, string_attribute};
@@ -26,6 +27,7 @@ pub fn skeleton(model: &Model) -> Vec<u8> {
         let x = input(&model.graph().node[plan.node], 0).unwrap_or("");
         Some(in_float(plan, layer, names, x, |x, y| vec![layer_node(layer, plan, x, y)]))
     });
+    dims::make_plain(&mut graph);
     let mut names = HashSet::new();
     for node in &mut graph.node {
         node.doc_string = None;

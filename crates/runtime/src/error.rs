@@ -1,6 +1,8 @@
 //! What can go wrong while loading or running a model.
 
 use thiserror::Error;
+use tract_onnx::prelude::TractResult;
+use tract_onnx::tract_core::internal::format_err;
 
 /// A model that cannot be loaded or run. Every message is one line.
 #[derive(Debug, Error)]
@@ -81,6 +83,16 @@ pub enum Error {
 /// A chain of causes on one line.
 pub(crate) fn one_line(error: &tract_onnx::prelude::TractError) -> String {
     format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Runs the host's code; a panic in it becomes an error.
+pub(crate) fn guarded<T>(run: impl FnOnce() -> TractResult<T>) -> TractResult<T> {
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
+    caught.unwrap_or_else(|payload| {
+        let text = payload.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| payload.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        Err(format_err!("the host failed: {}", text.unwrap_or_else(|| "no reason given".to_owned())))
+    })
 }
 
 impl Error {

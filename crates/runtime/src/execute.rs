@@ -8,6 +8,7 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::cnn::PoolSpec;
 use tract_onnx::tract_hir::internal::*;
 
+use crate::error::guarded;
 use crate::layer::Layer;
 use crate::layout::{permute, permuted_shape};
 use crate::plan::{Action, Step};
@@ -20,8 +21,9 @@ pub(crate) struct Scratch {
     codes: Codes,
     grids: Vec<RowGrid>,
     sums: Vec<i64>,
-    /// Free f32 tensors by number of elements.
+    /// Free f32 tensors by number of elements, for inputs of `shapes`.
     free: HashMap<usize, Vec<Tensor>>,
+    shapes: Vec<Vec<usize>>,
 }
 
 /// A value, and its range by image where its producer measured it.
@@ -29,12 +31,26 @@ pub(crate) struct Scratch {
 struct Held {
     value: TValue,
     ranges: Option<Vec<Range>>,
+    /// The buffer is the scratch's own, to be taken back.
+    own: bool,
+}
+
+impl Held {
+    /// A value whose buffer came from elsewhere.
+    fn foreign(value: TValue) -> Self {
+        Self { value, ranges: None, own: false }
+    }
+
+    /// A value in a buffer that the scratch gave.
+    fn own(tensor: Tensor, ranges: Option<Vec<Range>>) -> Self {
+        Self { value: tensor.into_tvalue(), ranges, own: true }
+    }
 }
 
 impl Scratch {
     /// An f32 tensor of a shape, its content unspecified.
     fn take(&mut self, shape: &[usize]) -> TractResult<Tensor> {
-        let len = shape.iter().product();
+        let len = element_count(shape)?;
         match self.free.get_mut(&len).and_then(Vec::pop) {
             Some(mut tensor) => {
                 tensor.set_shape(shape)?;
@@ -45,10 +61,18 @@ impl Scratch {
     }
 
     /// Takes back a value that nothing reads any more.
-    fn give(&mut self, value: TValue) {
-        if value.is_exclusive() && value.datum_type() == f32::datum_type() {
-            let tensor = value.into_tensor();
+    fn give(&mut self, held: Held) {
+        if held.own && held.value.is_exclusive() {
+            let tensor = held.value.into_tensor();
             self.free.entry(tensor.len()).or_default().push(tensor);
+        }
+    }
+
+    /// Drops the buffers of inputs of other shapes.
+    fn prepare(&mut self, shapes: &[&[usize]]) {
+        if self.shapes != shapes {
+            self.free.clear();
+            self.shapes = shapes.iter().map(|s| s.to_vec()).collect();
         }
     }
 }
@@ -64,19 +88,20 @@ impl Model {
         after: &mut (dyn FnMut(usize) + Send),
     ) -> Result<Vec<TValue>, Error> {
         let shapes: Vec<_> = inputs.iter().map(|v| v.shape()).collect();
-        let symbols = graph::bind(&self.symbols, &shapes)?;
+        let symbols = graph::bind(&self.sources, &shapes)?;
+        scratch.prepare(&shapes);
         let mut slots: Vec<Option<Held>> = vec![None; self.plan.slots];
         for (slot, tensor) in &self.plan.constants {
-            slots[*slot] = Some(Held { value: TValue::from_const(tensor.clone()), ranges: None });
+            slots[*slot] = Some(Held::foreign(TValue::from_const(tensor.clone())));
         }
-        for (&slot, value) in self.plan.inputs.iter().zip(inputs) {
-            slots[slot] = Some(Held { value: value.to_tensor()?.into_tvalue(), ranges: None });
+        for ((&slot, value), source) in self.plan.inputs.iter().zip(inputs).zip(&self.sources) {
+            slots[slot] = Some(Held::foreign(value.to_tensor(source.kind)?.into_tvalue()));
         }
         for (index, step) in self.plan.steps.iter().enumerate() {
             self.step(step, &mut slots, &symbols, scratch).map_err(|e| Error::run(&step.name, e))?;
             for &slot in &step.dead {
                 if let Some(held) = slots[slot].take() {
-                    scratch.give(held.value);
+                    scratch.give(held);
                 }
             }
             after(index);
@@ -103,7 +128,7 @@ impl Model {
                 let mut out = scratch.take(&permuted_shape(held.value.shape(), *to_last))?;
                 permute(floats(&held.value)?, held.value.shape(), *to_last, floats_mut(&mut out)?);
                 let ranges = held.ranges.clone();
-                slots[step.outputs[0]] = Some(Held { value: out.into_tvalue(), ranges });
+                slots[step.outputs[0]] = Some(Held::own(out, ranges));
             }
             Action::Clamp(clamp) => {
                 let held = read(slots, step.inputs[0])?;
@@ -111,14 +136,14 @@ impl Model {
                 for (y, &x) in floats_mut(&mut out)?.iter_mut().zip(floats(&held.value)?) {
                     *y = clamp.apply(x);
                 }
-                slots[step.outputs[0]] = Some(Held { value: out.into_tvalue(), ranges: None });
+                slots[step.outputs[0]] = Some(Held::own(out, None));
             }
             Action::MaxPool(spec) => {
                 let held = read(slots, step.inputs[0])?;
                 let (size, window, shape) = pool_window(spec, held.value.shape())?;
                 let mut out = scratch.take(&shape)?;
                 max_pool(floats(&held.value)?, size, &window, floats_mut(&mut out)?, self.threads);
-                slots[step.outputs[0]] = Some(Held { value: out.into_tvalue(), ranges: None });
+                slots[step.outputs[0]] = Some(Held::own(out, None));
             }
             Action::ConcatChannels => {
                 let parts = step.inputs.iter().map(|&slot| read(slots, slot)).collect::<TractResult<Vec<_>>>()?;
@@ -130,18 +155,19 @@ impl Model {
                 let views = parts.iter().map(|p| Ok((floats(&p.value)?, p.value.shape()[channels])));
                 concat_channels(&views.collect::<TractResult<Vec<_>>>()?, floats_mut(&mut out)?);
                 let ranges = united(&parts);
-                slots[step.outputs[0]] = Some(Held { value: out.into_tvalue(), ranges });
+                slots[step.outputs[0]] = Some(Held::own(out, ranges));
             }
             Action::Tract { op } => {
                 let inputs: TVec<TValue> =
                     step.inputs.iter().map(|&slot| Ok(read(slots, slot)?.value.clone())).collect::<TractResult<_>>()?;
                 let context = EvalContext { symbols, ..EvalContext::out_of_plan() };
-                let outputs = match op.state(&context)? {
-                    Some(mut state) => state.eval(&context, op.as_op(), inputs)?,
-                    None => op.eval(&context, inputs)?,
-                };
-                for (&slot, value) in step.outputs.iter().zip(outputs) {
-                    slots[slot] = Some(Held { value, ranges: None });
+                let outputs = guarded(|| match op.state(&context)? {
+                    Some(mut state) => state.eval(&context, op.as_op(), inputs),
+                    None => op.eval(&context, inputs),
+                })?;
+                for ((&slot, value), planned) in step.outputs.iter().zip(outputs).zip(&step.shapes) {
+                    check_shape(value.shape(), planned, symbols)?;
+                    slots[slot] = Some(Held::foreign(value));
                 }
             }
         }
@@ -180,7 +206,7 @@ impl Model {
             }
         };
         let ranges = matches!(layer.geometry, Geometry::Conv(_)).then_some(ranges);
-        Ok(Held { value: out.into_tvalue(), ranges })
+        Ok(Held::own(out, ranges))
     }
 
     /// Fills `scratch.codes`; returns the physical shape of the layer's output and, where they were measured here, the
@@ -206,6 +232,7 @@ impl Model {
             }
             Geometry::Conv(g) => {
                 ensure!(shape.last() == Some(&g.channels_in), "input of shape {shape:?} to {} channels", g.channels_in);
+                ensure!(!x.is_empty(), "an image of shape {shape:?} holds no pixels");
                 let (n, w) = (shape[0], shape[shape.len() - 2]);
                 let h = if g.spatial_rank == 2 { shape[1] } else { 1 };
                 let Some([oh, ow]) = g.output([h, w]) else {
@@ -216,6 +243,8 @@ impl Model {
                 let ranges = known.unwrap_or_else(|| Codes::ranges(self.kernel, x, len, self.threads));
                 scratch.grids.extend(ranges.iter().map(|&range| layer.grid(range)));
                 let (image, pads) = ([n, h, w, g.channels_in], g.pads([h, w]));
+                element_count(&[n, h + pads[0] + pads[2], w + pads[1] + pads[3], g.channels_in])?;
+                element_count(&[n, oh, ow, g.channels_out])?;
                 scratch.codes.fill_images(self.kernel, x, image, pads, &scratch.grids, self.threads);
                 let shape = match g.spatial_rank {
                     2 => tvec![n, oh, ow, g.channels_out],
@@ -225,6 +254,29 @@ impl Model {
             }
         }
     }
+}
+
+/// Most elements of a value: what needs more is a mistake or an attack, not an image.
+const MOST_ELEMENTS: usize = 1 << 31;
+
+/// Elements of a value of this shape, within reason.
+fn element_count(shape: &[usize]) -> TractResult<usize> {
+    let count = shape.iter().try_fold(1usize, |count, &dim| count.checked_mul(dim));
+    match count {
+        Some(count) if count <= MOST_ELEMENTS => Ok(count),
+        _ => bail!("a value of shape {shape:?} has more than {MOST_ELEMENTS} elements"),
+    }
+}
+
+/// Refuses an output of another shape than the one that the plan, and all that depends on it, was made for.
+fn check_shape(shape: &[usize], planned: &[TDim], symbols: &SymbolValues) -> TractResult<()> {
+    let fits = |(&size, dim): (&usize, &TDim)| dim.eval(symbols).to_i64().is_ok_and(|d| d == size as i64);
+    let open = planned.iter().any(|dim| dim.eval(symbols).to_i64().is_err());
+    ensure!(
+        open || (shape.len() == planned.len() && shape.iter().zip(planned).all(fits)),
+        "its output has shape {shape:?}, but {planned:?} was inferred; fix the open sizes of the model's inputs"
+    );
+    Ok(())
 }
 
 /// Image size, window and output shape of a pool on a channels-last value.

@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex};
 
 use tract_onnx::prelude::*;
+use tract_onnx::tract_hir::infer::Factoid;
 
+use crate::error::guarded;
 use crate::value::{Port, match_inputs};
 use crate::{Error, Outputs, Value, graph};
 
@@ -33,9 +35,9 @@ impl Float {
     /// # Errors
     /// [`Error`], naming the node at fault.
     pub fn load(source: &fpxint_onnx::Model) -> Result<Self, Error> {
-        graph::check_domains(source)?;
-        let model = graph::read(&onnx(), source.original())?;
-        let inputs = graph::inputs(&graph::typed(model.clone())?)?;
+        graph::check_operators(source)?;
+        let model = graph::read(&onnx(), &source.readable()?)?;
+        let inputs = graph::ports(source);
         let outputs = source.outputs().into_iter().map(|o| o.name).collect();
         Ok(Self { model, inputs, outputs, plans: Mutex::new(Vec::new()) })
     }
@@ -53,8 +55,12 @@ impl Float {
         let matched = match_inputs(&self.inputs, inputs)?;
         let shapes: Vec<Vec<usize>> = matched.iter().map(|v| v.shape().to_vec()).collect();
         let plan = self.plan(&shapes)?;
-        let values = matched.iter().map(|v| Ok(v.to_tensor()?.into_tvalue())).collect::<Result<TVec<_>, Error>>()?;
-        let outputs = plan.run(values).map_err(Error::graph)?;
+        let mut values = TVec::new();
+        for (i, value) in matched.iter().enumerate() {
+            let kind = self.model.input_fact(i).map_err(Error::graph)?.datum_type.concretize();
+            values.push(value.to_tensor(kind.unwrap_or(DatumType::F32))?.into_tvalue());
+        }
+        let outputs = guarded(|| plan.run(values)).map_err(Error::graph)?;
         let named = outputs.iter().zip(&self.outputs);
         named.map(|(value, name)| Ok((name.clone(), Value::from_tensor(value, name)?))).collect()
     }
@@ -69,7 +75,13 @@ impl Float {
             let fact = model.input_fact(i).map_err(Error::graph)?.clone();
             model.set_input_fact(i, fact.with_shape(shape)).map_err(Error::graph)?;
         }
-        let made = model.into_optimized().and_then(|m| m.into_runnable()).map_err(Error::graph)?;
+        // Without tract's declutter passes, which move a strided Slice over a Conv and so choose other pixels.
+        let optimised = guarded(|| {
+            let mut typed = model.into_typed()?;
+            typed.optimize()?;
+            typed.into_runnable()
+        });
+        let made = optimised.map_err(Error::graph)?;
         let mut plans = kept();
         if plans.len() == PLANS {
             plans.remove(0);

@@ -2,30 +2,33 @@
 
 use std::collections::HashMap;
 
+use fpxint_onnx::{Dim, ValueInfo};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::*;
 use tract_onnx::tract_hir::ops::unimpl::UnimplementedOp;
 
-use crate::error::Error;
+use crate::error::{Error, guarded};
 use crate::value::{Element, Port};
 
 /// Domains whose operators tract knows by name; a same-named operator of another domain is another operator.
 const DOMAINS: [&str; 4] = ["", "ai.onnx", "ai.onnx.ml", "com.microsoft"];
 
-/// Refuses nodes of domains that nothing here runs.
-pub(crate) fn check_domains(source: &fpxint_onnx::Model) -> Result<(), Error> {
-    match source.operators().find(|node| !DOMAINS.contains(&node.domain)) {
-        None => Ok(()),
-        Some(node) => {
-            Err(Error::Operator { node: node.name.to_owned(), op_type: format!("{}.{}", node.domain, node.op_type) })
+/// Refuses nodes that nothing here runs: of other domains, or under the names by which a skeleton refers to layers.
+pub(crate) fn check_operators(source: &fpxint_onnx::Model) -> Result<(), Error> {
+    for node in source.operators() {
+        let known = DOMAINS.contains(&node.domain);
+        if !known || node.op_type.starts_with("Fpx") {
+            let op_type = if known { node.op_type.to_owned() } else { format!("{}.{}", node.domain, node.op_type) };
+            return Err(Error::Operator { node: node.name.to_owned(), op_type });
         }
     }
+    Ok(())
 }
 
 /// Reads `bytes` with `onnx`; an operator that tract lacks is an error naming its node.
 pub(crate) fn read(onnx: &tract_onnx::Onnx, bytes: &[u8]) -> Result<InferenceModel, Error> {
     let onnx = onnx.clone().with_ignore_output_shapes(true).with_ignore_value_info(true);
-    let model = onnx.model_for_read(&mut &*bytes).map_err(Error::graph)?;
+    let model = guarded(|| onnx.model_for_read(&mut &*bytes)).map_err(Error::graph)?;
     for node in model.nodes() {
         if node.op.as_op().is::<UnimplementedOp>() {
             return Err(Error::Operator { node: node.name.clone(), op_type: unimplemented_name(&*node.op) });
@@ -41,51 +44,66 @@ fn unimplemented_name(op: &dyn InferenceOp) -> String {
 
 /// Infers shapes, folds constants and simplifies.
 pub(crate) fn typed(model: InferenceModel) -> Result<TypedModel, Error> {
-    model.into_typed().and_then(|model| model.into_decluttered()).map_err(Error::graph)
+    guarded(|| model.into_typed()?.into_decluttered()).map_err(Error::graph)
 }
 
-/// Inputs of a typed graph.
-pub(crate) fn inputs(model: &TypedModel) -> Result<Vec<Port>, Error> {
+/// An input as the host sees it.
+#[derive(Debug, Clone)]
+pub(crate) struct Input {
+    pub name: String,
+    pub shape: TVec<TDim>,
+    pub kind: DatumType,
+}
+
+/// Inputs of a typed graph, under the names the file gives them.
+pub(crate) fn inputs(model: &TypedModel, source: &fpxint_onnx::Model) -> Result<Vec<Input>, Error> {
     let outlets = model.input_outlets().map_err(Error::graph)?;
-    outlets.iter().map(|&outlet| port(model, outlet, model.node(outlet.node).name.clone())).collect()
+    let input = |(&outlet, info): (&OutletId, ValueInfo)| {
+        let fact = model.outlet_fact(outlet).map_err(Error::graph)?;
+        Ok(Input { name: info.name, shape: fact.shape.to_tvec(), kind: fact.datum_type })
+    };
+    outlets.iter().zip(source.inputs()).map(input).collect()
+}
+
+/// Inputs as callers see them.
+pub(crate) fn ports(source: &fpxint_onnx::Model) -> Vec<Port> {
+    let size = |dim: &Dim| match dim {
+        Dim::Fixed(size) if *size > 0 => usize::try_from(*size).ok(),
+        _ => None,
+    };
+    let port = |info: ValueInfo| Port {
+        element: Element::named(&info.elem_type),
+        shape: info.dims.iter().map(size).collect(),
+        name: info.name,
+    };
+    source.inputs().into_iter().map(port).collect()
 }
 
 /// Outputs of a typed graph under the names the file gives them.
 pub(crate) fn outputs(model: &TypedModel, source: &fpxint_onnx::Model) -> Result<Vec<Port>, Error> {
     let outlets = model.output_outlets().map_err(Error::graph)?;
-    outlets.iter().zip(source.outputs()).map(|(&outlet, info)| port(model, outlet, info.name)).collect()
-}
-
-/// Name and symbolic shape of every input.
-pub(crate) fn symbols(model: &TypedModel) -> Result<Vec<(String, TVec<TDim>)>, Error> {
-    let outlets = model.input_outlets().map_err(Error::graph)?;
-    let symbols = |&outlet: &OutletId| {
+    let port = |(&outlet, info): (&OutletId, ValueInfo)| {
         let fact = model.outlet_fact(outlet).map_err(Error::graph)?;
-        Ok((model.node(outlet.node).name.clone(), fact.shape.to_tvec()))
+        let shape = fact.shape.iter().map(|dim| dim.to_usize().ok()).collect();
+        Ok(Port { name: info.name, element: Element::of(fact.datum_type), shape })
     };
-    outlets.iter().map(symbols).collect()
-}
-
-fn port(model: &TypedModel, outlet: OutletId, name: String) -> Result<Port, Error> {
-    let fact = model.outlet_fact(outlet).map_err(Error::graph)?;
-    let shape = fact.shape.iter().map(|dim| dim.to_usize().ok()).collect();
-    Ok(Port { name, element: Element::of(fact.datum_type), shape })
+    outlets.iter().zip(source.outputs()).map(port).collect()
 }
 
 /// The values of the symbols in a graph's input shapes, given actual inputs.
 ///
 /// # Errors
 /// [`Error::Input`] where one symbol stands for two sizes.
-pub(crate) fn bind(model: &[(String, TVec<TDim>)], shapes: &[&[usize]]) -> Result<SymbolValues, Error> {
+pub(crate) fn bind(inputs: &[Input], shapes: &[&[usize]]) -> Result<SymbolValues, Error> {
     let mut values = SymbolValues::default();
     let mut seen: HashMap<Symbol, i64> = HashMap::new();
-    for ((name, dims), shape) in model.iter().zip(shapes) {
-        for (dim, &size) in dims.iter().zip(*shape) {
+    for (input, shape) in inputs.iter().zip(shapes) {
+        for (dim, &size) in input.shape.iter().zip(*shape) {
             let TDim::Sym(symbol) = dim else { continue };
             let size = size as i64;
             if *seen.entry(symbol.clone()).or_insert(size) != size {
                 let reason = format!("dimension {symbol} is {size} here and {} in another input", seen[symbol]);
-                return Err(Error::Input { input: name.clone(), reason });
+                return Err(Error::Input { input: input.name.clone(), reason });
             }
             values.set(symbol, size);
         }

@@ -8,6 +8,7 @@ use fpxint_kernels::Kernel;
 use rayon::prelude::*;
 use tract_onnx::prelude::*;
 
+use crate::error::guarded;
 use crate::execute::Scratch;
 use crate::layer::{Layer, LayerReport, pack};
 use crate::plan::{Action, Plan, Step, plan};
@@ -86,7 +87,7 @@ pub struct Model {
     pub(crate) threads: usize,
     pub(crate) worker: Option<Worker>,
     pub(crate) scratch: Mutex<Vec<Scratch>>,
-    pub(crate) symbols: Vec<(String, TVec<TDim>)>,
+    pub(crate) sources: Vec<graph::Input>,
     /// Multiply-accumulates of every layer, in the symbols of the inputs.
     macs: Vec<TDim>,
     pool: Option<rayon::ThreadPool>,
@@ -131,12 +132,12 @@ impl Model {
             layers[layer].product.set_clamp(clamp.low, clamp.high);
         }
         Ok(Self {
-            symbols: graph::symbols(&typed)?,
-            inputs: graph::inputs(&typed)?,
+            sources: graph::inputs(&typed, source)?,
+            inputs: graph::ports(source),
             outputs: graph::outputs(&typed, source)?,
             worker: options.worker.clone(),
             scratch: Mutex::new(Vec::new()),
-            macs: layer_macs(&typed, total),
+            macs: guarded(|| Ok(layer_macs(&typed, total))).map_err(Error::graph)?,
             plan,
             layers,
             kernel,
@@ -206,8 +207,8 @@ impl Model {
     pub fn macs(&self, inputs: &[(String, Value)]) -> Result<u64, Error> {
         let matched = match_inputs(&self.inputs, inputs)?;
         let shapes: Vec<_> = matched.iter().map(|v| v.shape()).collect();
-        let values = graph::bind(&self.symbols, &shapes)?;
-        Ok(self.macs.iter().map(|macs| macs.eval_to_i64(&values).unwrap_or(0) as u64).sum())
+        let values = graph::bind(&self.sources, &shapes)?;
+        Ok(self.macs.iter().map(|macs| macs.eval_to_i64(&values).unwrap_or(0).max(0) as u64).sum())
     }
 
     /// Inputs.

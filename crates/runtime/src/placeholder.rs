@@ -213,13 +213,15 @@ impl Expansion for Bounded {
             let bound = match bound {
                 Bound::Absent => continue,
                 Bound::Input(i) => inputs[i],
-                Bound::Number(v) => model.add_const(&*name, tensor0(v))?,
+                Bound::Number(v) => model.add_const(format!("{name}.bound"), tensor0(v))?,
             };
             let cast = tract_core::ops::cast::cast(kind);
             let bound = model.wire_node(format!("{name}.cast"), cast, &[bound])?[0];
             wire = wire_with_rank_broadcast(&name, model, op, &[wire, bound])?[0];
         }
-        model.rename_node(wire.node, prefix)?;
+        if wire != inputs[0] {
+            model.rename_node(wire.node, prefix)?;
+        }
         Ok(tvec!(wire))
     }
 
@@ -240,7 +242,7 @@ type Built = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
 
 /// The typed graph of a model's skeleton.
 pub(crate) fn typed(source: &fpxint_onnx::Model) -> Result<TypedModel, crate::Error> {
-    graph::check_domains(source)?;
+    graph::check_operators(source)?;
     let mut operators = onnx();
     register(&mut operators);
     graph::typed(graph::read(&operators, &fpxint_onnx::skeleton(source))?)

@@ -38,7 +38,7 @@ pub(crate) enum Action {
     /// A change of layout.
     Permute { to_last: bool },
     /// Max pooling of a channels-last value.
-    MaxPool(PoolSpec),
+    MaxPool(Box<PoolSpec>),
     /// Concatenation of channels-last values along their channels.
     ConcatChannels,
     /// An operator that tract runs.
@@ -52,6 +52,8 @@ pub(crate) struct Step {
     pub action: Action,
     pub inputs: Vec<Slot>,
     pub outputs: Vec<Slot>,
+    /// Shapes of what the host makes, in the symbols of the inputs.
+    pub shapes: Vec<TVec<TDim>>,
     /// Slots whose value no later step reads.
     pub dead: Vec<Slot>,
 }
@@ -102,6 +104,9 @@ pub(crate) fn plan(model: &TypedModel) -> Result<Plan, Error> {
     Ok(plan)
 }
 
+/// By the last node of every fused chain its layer's node and what is fused; and the nodes before it.
+type Fusions = (HashMap<usize, (usize, Fusion)>, HashSet<usize>);
+
 struct Builder<'a> {
     model: &'a TypedModel,
     plan: Plan,
@@ -111,8 +116,8 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    /// For the last node of every fused chain its layer and what is fused; and the nodes absorbed before it.
-    fn fusions(&self, order: &[usize]) -> Result<(HashMap<usize, (usize, Fusion)>, HashSet<usize>), Error> {
+    /// What is fused with which layer.
+    fn fusions(&self, order: &[usize]) -> Result<Fusions, Error> {
         let (mut ends, mut absorbed) = (HashMap::new(), HashSet::new());
         for &id in order.iter().filter(|&&id| self.model.node(id).op_is::<LayerOp>()) {
             let (mut fusion, mut last) = (Fusion::default(), id);
@@ -187,7 +192,7 @@ impl Builder<'_> {
     }
 
     fn push(&mut self, name: String, action: Action, inputs: Vec<Slot>, outputs: Vec<Slot>) {
-        self.plan.steps.push(Step { name, action, inputs, outputs, dead: Vec::new() });
+        self.plan.steps.push(Step { name, action, inputs, outputs, shapes: Vec::new(), dead: Vec::new() });
     }
 
     fn layer(&mut self, id: usize, fusion: &Fusion, output: OutletId) -> Result<(), Error> {
@@ -237,6 +242,17 @@ impl Builder<'_> {
             _ => Action::Tract { op },
         };
         self.push(node.name.clone(), action, inputs, outputs);
+        let facts = self.model.node_output_facts(node.id).map_err(Error::graph)?;
+        let physical = |fact: &&TypedFact| {
+            let mut shape = fact.shape.to_tvec();
+            if layout == Layout::ChannelsLast {
+                shape[1..].rotate_left(1);
+            }
+            shape
+        };
+        if let Some(step) = self.plan.steps.last_mut() {
+            step.shapes = facts.iter().map(physical).collect();
+        }
         Ok(())
     }
 
@@ -264,8 +280,8 @@ impl Builder<'_> {
     }
 }
 
-fn pool_spec(op: &dyn Op) -> PoolSpec {
-    op.downcast_ref::<MaxPool>().expect("asked before").pool_spec.clone()
+fn pool_spec(op: &dyn Op) -> Box<PoolSpec> {
+    Box::new(op.downcast_ref::<MaxPool>().expect("asked before").pool_spec.clone())
 }
 
 /// A constant in the other layout.

@@ -2,6 +2,7 @@
 
 use tract_onnx::prelude::*;
 
+use crate::error::guarded;
 use crate::placeholder::{self, LayerOp};
 use crate::value::Port;
 use crate::{Error, graph};
@@ -9,11 +10,14 @@ use crate::{Error, graph};
 /// A model's shapes and sizes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Survey {
-    /// Multiply-accumulates of every layer, by index, for one sample: every open dimension of the inputs taken as 1.
+    /// Multiply-accumulates of every layer, by index, for one sample: an open first dimension taken as 1, others as 224.
     pub macs: Vec<u64>,
     /// Outputs with their inferred shapes.
     pub outputs: Vec<Port>,
 }
+
+/// Size of an open dimension other than the batch: the side of an image, or tokens.
+const NOMINAL: i64 = 224;
 
 /// Surveys a model; as fast as its graph is small.
 ///
@@ -21,12 +25,18 @@ pub struct Survey {
 /// [`Error`], naming the node at fault.
 pub fn survey(source: &fpxint_onnx::Model) -> Result<Survey, Error> {
     let typed = placeholder::typed(source)?;
-    let inputs = graph::symbols(&typed)?;
-    let ones: Vec<Vec<usize>> = inputs.iter().map(|(_, shape)| vec![1; shape.len()]).collect();
-    let values = graph::bind(&inputs, &ones.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
-    let macs = layer_macs(&typed, source.layers().len());
+    let inputs = graph::inputs(&typed, source)?;
+    let mut values = SymbolValues::default();
+    for (axis, dim) in inputs.iter().flat_map(|input| input.shape.iter().enumerate()) {
+        if let TDim::Sym(symbol) = dim
+            && values.get(symbol).is_none()
+        {
+            values.set(symbol, if axis == 0 { 1 } else { NOMINAL });
+        }
+    }
+    let macs = guarded(|| Ok(layer_macs(&typed, source.layers().len()))).map_err(Error::graph)?;
     Ok(Survey {
-        macs: macs.iter().map(|m| m.eval_to_i64(&values).unwrap_or(0) as u64).collect(),
+        macs: macs.iter().map(|m| m.eval_to_i64(&values).unwrap_or(0).max(0) as u64).collect(),
         outputs: graph::outputs(&typed, source)?,
     })
 }

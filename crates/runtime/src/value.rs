@@ -45,6 +45,22 @@ impl std::fmt::Display for Element {
     }
 }
 
+impl Element {
+    /// The element type of ONNX's name; half-precision floats enter and leave as float32.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "FLOAT" | "FLOAT16" => Element::F32,
+            "DOUBLE" => Element::F64,
+            "INT64" => Element::I64,
+            "INT32" => Element::I32,
+            "INT8" => Element::I8,
+            "UINT8" => Element::U8,
+            "BOOL" => Element::Bool,
+            _ => return None,
+        })
+    }
+}
+
 /// An input or output of a model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Port {
@@ -75,14 +91,17 @@ macro_rules! conversions {
                 match self { $(Value::$kind(_) => Element::$kind),* }
             }
 
-            pub(crate) fn to_tensor(&self) -> Result<Tensor, Error> {
+            /// A tensor of the element type that the host takes.
+            pub(crate) fn to_tensor(&self, kind: DatumType) -> Result<Tensor, Error> {
                 let made = match self {
                     $(Value::$kind(a) => match a.as_slice() {
                         Some(data) => Tensor::from_shape(a.shape(), data),
                         None => Tensor::from_shape(a.shape(), &a.iter().copied().collect::<Vec<_>>()),
                     }),*
                 };
-                made.map_err(Error::graph)
+                let tensor = made.map_err(Error::graph)?;
+                if tensor.datum_type() == kind { return Ok(tensor); }
+                Ok(tensor.cast_to_dt(kind).map_err(Error::graph)?.into_owned())
             }
         }
 

@@ -81,8 +81,7 @@ pub(crate) fn run(common: &Common, args: &Quantize) -> Result<Outcome> {
         bar.inc(1);
         layer
     };
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(common.threads()).build()?;
-    let expanded: Result<Vec<_>> = pool.install(|| (0..model.layers().len()).into_par_iter().map(expand).collect());
+    let expanded: Result<Vec<_>> = (0..model.layers().len()).into_par_iter().map(expand).collect();
     bar.finish_and_clear();
     let (layers, reports): (Vec<EncodedLayer>, Vec<LayerReport>) =
         expanded.with_context(|| args.model.display().to_string())?.into_iter().unzip();

@@ -10,39 +10,24 @@ use std::arch::x86_64::*;
 use crate::kernel::{NR, Pairs, Tile};
 use crate::window::Strip;
 
-/// Runs `$block::<rows>(strip, weights, first row, ..)` over the rows of a strip, in blocks of at most 7 or 5.
-macro_rules! by_rows {
-    ($strip:ident, $most:literal, [$($rows:literal)*], |$first:ident| $block:ident $args:tt) => {
-        let mut $first = 0;
-        while $first < $strip.rows() {
-            let left = $strip.rows() - $first;
-            let rows = left.div_ceil(left.div_ceil($most));
-            match rows {
-                $($rows => $block::<$rows> $args,)*
-                _ => unreachable!("blocks have up to {} rows", $most),
-            }
-            $first += rows;
-        }
-    };
-}
-
 /// Tile by `vpdpwssd` on 512 bits: blocks of up to 7 rows, 32 channels.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 pub(crate) fn depthwise_512(strip: &Strip<'_>, weights: &[Pairs], tile: &mut Tile) {
-    by_rows!(strip, 7, [1 2 3 4 5 6 7], |first| block_512(strip, weights, first, tile));
+    by_rows!(strip.rows(), 7, [1 2 3 4 5 6 7], |first| block_512(strip, weights, first, tile));
 }
 
 /// Tile by `vpmaddwd` on 256 bits: blocks of up to 5 rows, 16 channels.
 #[target_feature(enable = "avx2")]
 pub(crate) fn depthwise_256(strip: &Strip<'_>, weights: &[Pairs], tile: &mut Tile) {
     for column in [0, NR / 2] {
-        by_rows!(strip, 5, [1 2 3 4 5], |first| block_256(strip, weights, [first, column], tile));
+        by_rows!(strip.rows(), 5, [1 2 3 4 5], |first| block_256(strip, weights, [first, column], tile));
     }
 }
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 fn block_512<const R: usize>(strip: &Strip<'_>, weights: &[Pairs], first: usize, tile: &mut Tile) {
+    let rows: &mut [_; R] = tile[first..].first_chunk_mut().expect("rows of a tile");
     let mut acc = [[_mm512_setzero_si512(); 2]; R];
     for ([a, b], weights) in strip.pairs().zip(weights) {
         let (halves, _) = weights.as_chunks();
@@ -57,7 +42,7 @@ fn block_512<const R: usize>(strip: &Strip<'_>, weights: &[Pairs], first: usize,
     }
     let low = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11);
     let high = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
-    for (&[even, odd], sums) in acc.iter().zip(&mut tile[first..]) {
+    for (&[even, odd], sums) in acc.iter().zip(rows) {
         let (halves, _) = sums.as_chunks_mut();
         store_512(&mut halves[0], _mm512_permutex2var_epi64(even, low, odd));
         store_512(&mut halves[1], _mm512_permutex2var_epi64(even, high, odd));
@@ -67,6 +52,7 @@ fn block_512<const R: usize>(strip: &Strip<'_>, weights: &[Pairs], first: usize,
 #[inline]
 #[target_feature(enable = "avx2")]
 fn block_256<const R: usize>(strip: &Strip<'_>, weights: &[Pairs], [first, column]: [usize; 2], tile: &mut Tile) {
+    let rows: &mut [_; R] = tile[first..].first_chunk_mut().expect("rows of a tile");
     let mut acc = [[_mm256_setzero_si256(); 2]; R];
     for ([a, b], weights) in strip.pairs().zip(weights) {
         let (halves, _) = weights[column..].as_chunks();
@@ -79,7 +65,7 @@ fn block_256<const R: usize>(strip: &Strip<'_>, weights: &[Pairs], [first, colum
             acc[1] = _mm256_add_epi32(acc[1], _mm256_madd_epi16(_mm256_unpackhi_epi16(a, b), w[1]));
         }
     }
-    for (&[even, odd], sums) in acc.iter().zip(&mut tile[first..]) {
+    for (&[even, odd], sums) in acc.iter().zip(rows) {
         let (halves, _) = sums[column..].as_chunks_mut();
         store_256(&mut halves[0], _mm256_permute2x128_si256::<0x20>(even, odd));
         store_256(&mut halves[1], _mm256_permute2x128_si256::<0x31>(even, odd));
