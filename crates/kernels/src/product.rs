@@ -82,7 +82,8 @@ enum Sums<'a> {
     Wide(&'a WideTile),
 }
 
-/// What the tiles of a block share.
+/// What the tiles of a block share, aligned so that no vector of it crosses a cache line.
+#[repr(align(64))]
 struct Scratch {
     tile: Tile,
     /// Range of the outputs so far.

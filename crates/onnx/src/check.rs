@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use crate::error::shown;
 use crate::node::{bodies, is_default, node_name};
 use crate::proto::{GraphProto, ModelProto};
-use crate::{Error, Limits, tensor};
+use crate::{Error, Limits, attributes, tensor};
 
 /// Version of ONNX's own operator set.
 pub(crate) fn opset(model: &ModelProto) -> Option<i64> {
@@ -45,6 +45,9 @@ impl<'a> Checker<'a> {
                 if !self.defined(name) {
                     return Err(self.out_of_order(graph, at, name));
                 }
+            }
+            if let Some(reason) = attributes::fault(node) {
+                return Err(Error::Attribute { file: self.file.to_owned(), node: node_name(node), reason });
             }
             bodies(node).try_for_each(|body| self.graph(body))?;
             for name in node.output.iter().filter(|name| !name.is_empty()) {

@@ -68,6 +68,16 @@ pub enum Error {
         /// The dimensions.
         dims: String,
     },
+    /// A node has an attribute that no host may see.
+    #[error("{file}: {node}: {reason}; export the model again")]
+    Attribute {
+        /// The file.
+        file: String,
+        /// The node.
+        node: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// Two values of one name.
     #[error("{file}: value {value} is defined twice; export the model again")]
     Duplicate {

@@ -5,11 +5,9 @@
 
 use fpxint::{ConvGeometry, Geometry, MatMulGeometry, Padding};
 
+use crate::attributes::MAX_EXTENT;
 use crate::node::{attribute, int, ints};
 use crate::proto::NodeProto;
-
-/// Largest kernel extent, stride, dilation or padding.
-const MAX_EXTENT: i64 = 1 << 16;
 
 /// Geometry of a Conv whose weights have dimensions `weight`.
 pub(crate) fn conv(node: &NodeProto, weight: &[usize]) -> Result<Geometry, String> {

@@ -11,6 +11,7 @@
 
 mod artefact;
 mod assemble;
+mod attributes;
 mod check;
 mod constants;
 mod dims;

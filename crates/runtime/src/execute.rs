@@ -141,6 +141,7 @@ impl Model {
             Action::MaxPool(spec) => {
                 let held = read(slots, step.inputs[0])?;
                 let (size, window, shape) = pool_window(spec, held.value.shape())?;
+                check_shape(&shape, &step.shapes[0], symbols)?;
                 let mut out = scratch.take(&shape)?;
                 max_pool(floats(&held.value)?, size, &window, floats_mut(&mut out)?, self.threads);
                 slots[step.outputs[0]] = Some(Held::own(out, None));
@@ -274,7 +275,7 @@ fn check_shape(shape: &[usize], planned: &[TDim], symbols: &SymbolValues) -> Tra
     let open = planned.iter().any(|dim| dim.eval(symbols).to_i64().is_err());
     ensure!(
         open || (shape.len() == planned.len() && shape.iter().zip(planned).all(fits)),
-        "its output has shape {shape:?}, but {planned:?} was inferred; fix the open sizes of the model's inputs"
+        "its output has shape {shape:?}, which is not the one inferred; export the model with fixed sizes"
     );
     Ok(())
 }

@@ -102,7 +102,8 @@ pub(crate) fn bind(inputs: &[Input], shapes: &[&[usize]]) -> Result<SymbolValues
             let TDim::Sym(symbol) = dim else { continue };
             let size = size as i64;
             if *seen.entry(symbol.clone()).or_insert(size) != size {
-                let reason = format!("dimension {symbol} is {size} here and {} in another input", seen[symbol]);
+                let reason =
+                    format!("one of its dimensions is {size} here and {} elsewhere, under one name", seen[symbol]);
                 return Err(Error::Input { input: input.name.clone(), reason });
             }
             values.set(symbol, size);

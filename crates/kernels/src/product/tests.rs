@@ -36,7 +36,7 @@ fn matrix_products_equal_the_oracle() {
         for pattern in Pattern::ALL {
             for m in sizes(MR) {
                 for n in [1, NR - 1, NR, NR + 1, 2 * NR + 1] {
-                    for k in [1, 3, 4, 5, 9, 131] {
+                    for k in [1, 3, 4, 5, 9, 131, 517] {
                         check_matmul(kernel, pattern, [m, n, k]);
                     }
                 }
@@ -83,6 +83,7 @@ fn geometries() -> Vec<Convolution> {
         Convolution { kernel: [1, 7], pads: [0, 3, 0, 3], ..base.clone() },
         Convolution { kernel: [5, 1], pads: [2, 0, 1, 0], strides: [3, 1], ..base.clone() },
         Convolution { dilations: [2, 3], pads: [2, 3, 2, 3], ..base.clone() },
+        Convolution { channels_in: 35, ..base.clone() },
         Convolution { groups: 5, channels_out: 10, ..base.clone() },
         Convolution { groups: 3, channels_in: 18, channels_out: 105, dilations: [1, 2], ..base.clone() },
         Convolution { groups: 37, channels_in: 37, channels_out: 37, ..base.clone() },

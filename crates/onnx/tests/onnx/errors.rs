@@ -95,6 +95,25 @@ fn impossible_dimensions_are_refused() {
 }
 
 #[test]
+fn attributes_that_no_host_may_see_are_refused() {
+    let bad = [
+        ("Conv", vec![ints("strides", &[0, 1])]),
+        ("Conv", vec![ints("pads", &[1 << 40, 0, 0, 0])]),
+        ("MaxPool", vec![ints("kernel_shape", &[2, -1])]),
+        ("AveragePool", vec![ints("dilations", &[1, i64::MAX])]),
+        ("Transpose", vec![ints("perm", &[0, 1, 1, 1])]),
+        ("Transpose", vec![ints("perm", &[0, 1, 2, 9])]),
+    ];
+    for (op, attributes) in bad {
+        let mut build = Build::new(13, &[1, 3, 8, 8], 4);
+        build.graph().node.push(node(op, &["x", "x"], "y", attributes.clone()));
+        let error = refused(&build);
+        assert!(matches!(&error, Error::Attribute { .. }), "{op} {attributes:?}: {error}");
+        assert!(error.to_string().contains("_y`"), "{error}");
+    }
+}
+
+#[test]
 fn values_are_defined_once_and_before_use() {
     let twice = matmul(13).op("Relu", &["x"], "y");
     assert!(matches!(refused(&twice), Error::Duplicate { value, .. } if value == "`y`"));
