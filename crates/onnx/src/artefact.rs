@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::constants::{Constant, wrap};
 use crate::error::shown;
+use crate::external::{External, held};
 use crate::index::Index;
 use crate::node::{input, int, node_name, onnx_op};
 use crate::proto::{GraphProto, ModelProto, NodeProto, tensor_proto::DataType};
@@ -233,14 +234,24 @@ impl Pattern {
 }
 
 impl SeriesPlan {
-    /// Decodes the terms.
-    pub fn decode(&self, graph: &GraphProto, name: &str, geometry: &Geometry, file: &str) -> Result<Series, Error> {
+    /// Decodes the terms; `external` has those that lie in other files.
+    pub fn decode(
+        &self,
+        graph: &GraphProto,
+        external: Option<&External>,
+        name: &str,
+        geometry: &Geometry,
+        file: &str,
+    ) -> Result<Series, Error> {
         let damaged = || Error::Artefact {
             file: file.to_owned(),
             name: shown(name),
             reason: "a term cannot be unpacked".to_owned(),
         };
-        let digits = |c: &Constant| c.tensor(graph).and_then(|t| tensor::digits(t, c.len())).ok_or_else(damaged);
+        let digits = |c: &Constant| {
+            let (graph, c) = held(external, graph, c)?;
+            c.tensor(&graph).and_then(|t| tensor::digits(t, c.len())).ok_or_else(damaged)
+        };
         let terms = self.terms.iter().map(digits).collect::<Result<Vec<_>, _>>()?;
         let (shape, axis) = (geometry.weight_shape(), geometry.channel_axis());
         Series::from_terms(name, self.precision, shape, axis, self.scales.clone(), &terms, self.means.clone())

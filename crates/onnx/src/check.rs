@@ -3,8 +3,9 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::error::shown;
+use crate::external::{External, fault, is_external};
 use crate::node::{bodies, is_default, node_name};
-use crate::proto::{GraphProto, ModelProto};
+use crate::proto::{GraphProto, ModelProto, NodeProto};
 use crate::{Error, Limits, attributes, tensor};
 
 /// Version of ONNX's own operator set.
@@ -14,7 +15,14 @@ pub(crate) fn opset(model: &ModelProto) -> Option<i64> {
 }
 
 /// Checks a decoded model, its graph and all nested graphs.
-pub(crate) fn check<'a>(model: &'a ModelProto, file: &str, limits: &Limits) -> Result<&'a GraphProto, Error> {
+///
+/// `external` has the files that initialisers of the graph, though not of nested graphs, may lie in.
+pub(crate) fn check<'a>(
+    model: &'a ModelProto,
+    file: &str,
+    limits: &Limits,
+    external: Option<&External>,
+) -> Result<&'a GraphProto, Error> {
     let not_onnx = |reason: &str| Error::NotOnnx { file: file.to_owned(), reason: reason.to_owned() };
     let graph = model.graph.as_ref().ok_or_else(|| not_onnx("there is no graph"))?;
     let version = opset(model).ok_or_else(|| not_onnx("there is no import of ONNX's operator set"))?;
@@ -24,13 +32,33 @@ pub(crate) fn check<'a>(model: &'a ModelProto, file: &str, limits: &Limits) -> R
     if graph.output.is_empty() {
         return Err(not_onnx("the graph has no outputs"));
     }
-    Checker { file, limits, scopes: Vec::new() }.graph(graph)?;
+    Checker { file, limits, external, scopes: Vec::new() }.graph(graph)?;
+    model.functions.iter().try_for_each(|function| in_function(&function.node, file))?;
     Ok(graph)
+}
+
+/// Refuses tensors in a function that lie in other files.
+fn in_function(nodes: &[NodeProto], file: &str) -> Result<(), Error> {
+    for node in nodes {
+        let name = node.output.first().map_or("", String::as_str);
+        let mut held = node.attribute.iter().flat_map(|a| a.t.iter().chain(&a.tensors));
+        if let Some(tensor) = held.find(|tensor| is_external(tensor)) {
+            return Err(fault(tensor, name, file, "a tensor of a function must be in the model itself"));
+        }
+        for body in bodies(node) {
+            if let Some(tensor) = body.initializer.iter().find(|tensor| is_external(tensor)) {
+                return Err(fault(tensor, tensor.name(), file, "a tensor of a function must be in the model itself"));
+            }
+            in_function(&body.node, file)?;
+        }
+    }
+    Ok(())
 }
 
 struct Checker<'a> {
     file: &'a str,
     limits: &'a Limits,
+    external: Option<&'a External>,
     /// Names defined so far, outermost graph first.
     scopes: Vec<HashSet<&'a str>>,
 }
@@ -94,8 +122,10 @@ impl<'a> Checker<'a> {
     }
 
     fn tensors(&self, graph: &GraphProto) -> Result<(), Error> {
-        let check = |t: &_, name: &str| tensor::check(t, name, self.file, self.limits);
-        graph.initializer.iter().try_for_each(|t| check(t, t.name.as_deref().unwrap_or("")))?;
+        let external = self.external.filter(|_| self.scopes.is_empty());
+        let initialisers = graph.initializer.iter();
+        initialisers.into_iter().try_for_each(|t| tensor::check(t, t.name(), self.file, self.limits, external))?;
+        let check = |t: &_, name: &str| tensor::check(t, name, self.file, self.limits, None);
         for sparse in &graph.sparse_initializer {
             let name = sparse.values.as_ref().and_then(|v| v.name.as_deref()).unwrap_or("");
             sparse.values.iter().chain(&sparse.indices).try_for_each(|t| check(t, name))?;

@@ -131,6 +131,19 @@ impl Constant {
         self.shape.iter().product()
     }
 
+    /// The initialiser that holds the numbers.
+    pub fn initialiser<'a>(&self, graph: &'a GraphProto) -> Option<&'a TensorProto> {
+        match self.base {
+            Base::Initialiser(i) => graph.initializer.get(i),
+            Base::Attribute(..) => None,
+        }
+    }
+
+    /// The same constant of a graph whose first initialiser holds the numbers.
+    pub fn of_first(&self) -> Self {
+        Self { base: Base::Initialiser(0), ..self.clone() }
+    }
+
     /// The tensor itself, when nothing lies between it and its reader.
     pub fn tensor<'a>(&self, graph: &'a GraphProto) -> Option<&'a TensorProto> {
         if !self.views.is_empty() {

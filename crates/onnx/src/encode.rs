@@ -4,7 +4,7 @@
 //! weight at int4x2), so that a model can be expanded one layer at a time.
 
 use bytes::Bytes;
-use fpxint::{ExpandedLayer, Geometry, Precision, pack, unpack};
+use fpxint::{ExpandedLayer, Geometry, Precision, pack, packed_len, unpack};
 
 /// An expanded layer, packed.
 #[derive(Debug, Clone, PartialEq)]
@@ -72,6 +72,11 @@ impl EncodedLayer {
         let terms: usize = self.terms.iter().map(Bytes::len).sum();
         let floats: usize = self.scales.iter().map(Vec::len).sum::<usize>() + self.bias.as_ref().map_or(0, Vec::len);
         (terms + 4 * floats) as u64
+    }
+
+    /// Bytes of a term packed in `storage` bits.
+    pub(crate) fn term_len(&self, storage: u32) -> usize {
+        packed_len(self.geometry.weight_shape().iter().product(), storage)
     }
 
     /// Term `i` (from 0) packed in `storage` bits, which hold its digits.

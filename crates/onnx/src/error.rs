@@ -124,13 +124,17 @@ pub enum Error {
         /// Its operator.
         op: String,
     },
-    /// A tensor kept in another file.
-    #[error("{file}: tensor {tensor} lies in another file, which fpxint does not read yet; save the model as one file")]
+    /// A tensor kept in another file that is not there, is not allowed, or does not hold it.
+    #[error("{file}: the data of tensor {tensor} cannot be read from {data}: {reason}")]
     ExternalData {
         /// The file.
         file: String,
         /// Name of the tensor.
         tensor: String,
+        /// The other file, as the tensor names it.
+        data: String,
+        /// What is wrong.
+        reason: String,
     },
     /// No operator set, or one older than 7.
     #[error("{file}: operator set {opset} is older than 7; convert the model with onnx.version_converter")]

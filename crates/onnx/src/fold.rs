@@ -10,11 +10,12 @@
 
 use fpxint::Geometry;
 
+use crate::Error;
 use crate::constants::Constant;
 use crate::index::Index;
 use crate::layers::{Plan, Source};
 use crate::node::{float, input, int, onnx_op};
-use crate::proto::{GraphProto, NodeProto};
+use crate::proto::NodeProto;
 use crate::tensor::is_float;
 
 /// A constant map per channel, `y = x a + b`.
@@ -106,21 +107,31 @@ fn matmul_rank(index: &Index, plan: &Plan) -> usize {
     input.or_else(|| index.rank(&plan.output)).unwrap_or(1)
 }
 
-/// Composes the folds of a plan. `None` where a constant is no float tensor, which finding it has ruled out.
-pub(crate) fn compose(graph: &GraphProto, plan: &Plan) -> Option<Affine> {
+/// Composes the folds of a plan; `values` reads a constant. `None` where one has another number of values than finding it
+/// has shown.
+pub(crate) fn compose(
+    plan: &Plan,
+    values: impl Fn(&Constant) -> Result<Vec<f64>, Error>,
+) -> Result<Option<Affine>, Error> {
     let channels = plan.geometry.channels_out();
     let mut affine = Affine::default();
     for fold in &plan.folds {
         match fold {
             Fold::Alpha(alpha) => affine.scale(&vec![*alpha; channels]),
-            Fold::Mul(constant) => affine.scale(&spread(constant.doubles(graph)?, channels)?),
+            Fold::Mul(constant) => match spread(values(constant)?, channels) {
+                Some(factor) => affine.scale(&factor),
+                None => return Ok(None),
+            },
             Fold::Add(constant, beta) => {
-                let values: Vec<f64> = constant.doubles(graph)?.iter().map(|v| v * beta).collect();
-                affine.add(&spread(values, channels)?);
+                let shift: Vec<f64> = values(constant)?.iter().map(|v| v * beta).collect();
+                match spread(shift, channels) {
+                    Some(shift) => affine.add(&shift),
+                    None => return Ok(None),
+                }
             }
             Fold::Norm(parameters, epsilon) => {
-                let values = parameters.iter().map(|p| p.doubles(graph)).collect::<Option<Vec<_>>>()?;
-                let [gamma, beta, mean, variance] = values.as_slice() else { return None };
+                let values = parameters.iter().map(&values).collect::<Result<Vec<_>, _>>()?;
+                let [gamma, beta, mean, variance] = values.as_slice() else { return Ok(None) };
                 let factor: Vec<f64> = gamma.iter().zip(variance).map(|(g, v)| g / (v + epsilon).sqrt()).collect();
                 affine.add(&mean.iter().map(|m| -m).collect::<Vec<_>>());
                 affine.scale(&factor);
@@ -128,7 +139,7 @@ pub(crate) fn compose(graph: &GraphProto, plan: &Plan) -> Option<Affine> {
             }
         }
     }
-    Some(affine)
+    Ok(Some(affine))
 }
 
 /// One value a channel from that or from one value in all.

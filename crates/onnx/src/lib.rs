@@ -1,7 +1,7 @@
 //! ONNX files to and from fpxint models. Every file is treated as hostile.
 //!
-//! * [`read`], [`parse`]: a file to a [`Model`] whose layers are found and whose weights still lie in the file's bytes;
-//!   [`Model::layer`] decodes one, with BatchNormalization and constants per channel folded in.
+//! * [`read`], [`parse`]: a file to a [`Model`] whose layers are found and whose weights still lie in the file's bytes or in
+//!   other files of its folder; [`Model::layer`] decodes one, with BatchNormalization and constants per channel folded in.
 //! * [`skeleton`]: the graph around the layers, for whoever runs it.
 //! * [`encode`], [`write()`]: expanded layers to an artefact, which is plain ONNX; [`read`] takes it back.
 //! * [`raise`](raise()): a model to a later operator set.
@@ -17,6 +17,7 @@ mod constants;
 mod dims;
 mod encode;
 mod error;
+mod external;
 mod fold;
 mod foreign;
 mod geometry;
@@ -25,9 +26,11 @@ mod layers;
 mod limits;
 mod model;
 mod node;
+mod persist;
 pub mod proto;
 mod raise;
 mod skeleton;
+mod stream;
 mod tensor;
 mod wire;
 mod write;
@@ -38,4 +41,4 @@ pub use limits::Limits;
 pub use model::{Dim, LayerInfo, Model, Operator, Skipped, ValueInfo, parse, read};
 pub use raise::{Unraisable, raise};
 pub use skeleton::{DOMAIN, skeleton};
-pub use write::{Written, write};
+pub use write::{Written, write, write_within};

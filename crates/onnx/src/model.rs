@@ -7,10 +7,13 @@ use fpxint::{Geometry, Layer, Precision, Weight};
 use prost::Message;
 
 use crate::artefact::Metadata;
+use crate::constants::Constant;
+use crate::external::{External, held, is_external};
 use crate::index::Index;
 use crate::layers::{Plan, Source};
 use crate::proto::tensor_shape_proto::{Dimension, dimension};
-use crate::proto::{GraphProto, ModelProto, TensorShapeProto, ValueInfoProto, type_proto};
+use crate::proto::{GraphProto, ModelProto, TensorProto, TensorShapeProto, ValueInfoProto, type_proto};
+use crate::stream::Data;
 use crate::{Error, Limits, check, dims, error::shown, fold, foreign, layers, tensor, wire};
 
 /// What is known of a layer before its weights are decoded.
@@ -74,7 +77,7 @@ pub struct ValueInfo {
     pub dims: Vec<Dim>,
 }
 
-/// An ONNX model whose layers are found and whose weights are still in the file's bytes.
+/// An ONNX model whose layers are found and whose weights are still in the file's bytes or in other files of its folder.
 #[derive(Debug)]
 pub struct Model {
     pub(crate) file: String,
@@ -84,9 +87,11 @@ pub struct Model {
     infos: Vec<LayerInfo>,
     skipped: Vec<Skipped>,
     opset: i64,
+    external: Option<External>,
 }
 
-/// Reads a model file: an FP32, FP16 or BF16 model or an artefact.
+/// Reads a model file: an FP32, FP16 or BF16 model or an artefact. Initialisers may lie in other files of its folder; of
+/// those, matrices are read when they are needed.
 ///
 /// # Errors
 /// Every variant of [`Error`] but the last two; the file is not trusted in anything.
@@ -100,14 +105,19 @@ pub fn read(path: &Path, limits: &Limits) -> Result<Model, Error> {
     }
     let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
     file.by_ref().take(limits.max_file_bytes.saturating_add(1)).read_to_end(&mut bytes).map_err(io)?;
-    parse(bytes.into(), &label, limits)
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    decode(bytes.into(), &label, limits, Some(folder))
 }
 
-/// Reads a model from memory; `label` stands for the file in messages.
+/// Reads a model from memory; `label` stands for the file in messages. Tensors in other files are refused.
 ///
 /// # Errors
 /// As [`read`], without [`Error::Io`].
 pub fn parse(bytes: Bytes, label: &str, limits: &Limits) -> Result<Model, Error> {
+    decode(bytes, label, limits, None)
+}
+
+fn decode(bytes: Bytes, label: &str, limits: &Limits, folder: Option<&Path>) -> Result<Model, Error> {
     let not_onnx = |reason: String| Error::NotOnnx { file: label.to_owned(), reason };
     if bytes.len() as u64 > limits.max_file_bytes {
         return Err(oversize(label.to_owned(), limits));
@@ -118,8 +128,17 @@ pub fn parse(bytes: Bytes, label: &str, limits: &Limits) -> Result<Model, Error>
         wire::Fault::Nodes => beyond("the number of nodes", limits.max_nodes),
         wire::Fault::Records => beyond("the number of records", limits.max_records),
     })?;
-    let proto = ModelProto::decode(bytes.clone()).map_err(|e| not_onnx(e.to_string().escape_debug().to_string()))?;
-    let graph = check::check(&proto, label, limits)?;
+    let mut proto =
+        ModelProto::decode(bytes.clone()).map_err(|e| not_onnx(e.to_string().escape_debug().to_string()))?;
+    let external = match (&proto.graph, folder) {
+        (Some(graph), Some(folder)) => External::find(graph, folder, label)?,
+        _ => None,
+    };
+    check::check(&proto, label, limits, external.as_ref())?;
+    if let (Some(external), Some(graph)) = (&external, &mut proto.graph) {
+        external.take_vectors(graph, limits)?;
+    }
+    let graph = proto.graph.as_ref().ok_or_else(|| not_onnx("there is no graph".to_owned()))?;
     let opset = check::opset(&proto).unwrap_or(0);
     let metadata = Metadata::read(&proto, label)?;
     foreign::refuse(&proto, graph, label)?;
@@ -132,7 +151,8 @@ pub fn parse(bytes: Bytes, label: &str, limits: &Limits) -> Result<Model, Error>
         return Err(metadata.fault(label, node, reason));
     }
     let infos = found.plans.iter().map(info).collect();
-    Ok(Model { file: label.to_owned(), proto, plans: found.plans, bytes, infos, skipped: found.skipped, opset })
+    let (plans, skipped, file) = (found.plans, found.skipped, label.to_owned());
+    Ok(Model { file, proto, plans, bytes, infos, skipped, opset, external })
 }
 
 fn oversize(file: String, limits: &Limits) -> Error {
@@ -176,7 +196,8 @@ impl Model {
     /// DOUBLE weights are rounded to f32 before anything is folded into them.
     ///
     /// # Errors
-    /// [`Error::Artefact`] for terms that are no series, [`Error::DataType`] for parameters that are no floats.
+    /// [`Error::Artefact`] for terms that are no series, [`Error::DataType`] for parameters that are no floats,
+    /// [`Error::ExternalData`] for a tensor whose file cannot be read.
     ///
     /// # Panics
     /// Unless `index < self.layers().len()`.
@@ -186,16 +207,25 @@ impl Model {
             let dtype = "that is no float".to_owned();
             Error::DataType { file: self.file.clone(), tensor: shown(name), dtype }
         };
-        let affine = fold::compose(graph, plan).ok_or_else(|| not_float(&plan.name))?;
+        let external = self.external.as_ref();
+        let doubles = |constant: &Constant| {
+            let (graph, constant) = held(external, graph, constant)?;
+            constant.doubles(&graph).ok_or_else(|| not_float(constant.name(&graph)))
+        };
+        let affine = fold::compose(plan, doubles)?.ok_or_else(|| not_float(&plan.name))?;
         let weight = match &plan.source {
             Source::Float(constant) => {
-                let mut values = constant.floats(graph).ok_or_else(|| not_float(constant.name(graph)))?;
+                let (graph, constant) = held(external, graph, constant)?;
+                let mut values = constant.floats(&graph).ok_or_else(|| not_float(constant.name(&graph)))?;
+                drop(graph);
                 if let Some(factor) = &affine.factor {
                     scale_channels(&mut values, factor, &plan.geometry);
                 }
                 Weight::Float(values)
             }
-            Source::Series(series) => Weight::Series(series.decode(graph, &plan.name, &plan.geometry, &self.file)?),
+            Source::Series(series) => {
+                Weight::Series(series.decode(graph, external, &plan.name, &plan.geometry, &self.file)?)
+            }
         };
         let bias = affine.shift.map(|shift| shift.into_iter().map(|v| v as f32).collect());
         Ok(Layer { name: plan.name.clone(), geometry: plan.geometry.clone(), weight, bias })
@@ -206,9 +236,19 @@ impl Model {
         &self.skipped
     }
 
-    /// The file as read.
+    /// The file as read, without the other files its tensors lie in.
     pub fn original(&self) -> &Bytes {
         &self.bytes
+    }
+
+    /// The folder of the files that tensors of the model lie in; `None` where it holds them all itself.
+    pub fn folder(&self) -> Option<&Path> {
+        self.external.as_ref().map(External::folder)
+    }
+
+    /// Size of the file and of the other files its tensors lie in.
+    pub fn file_bytes(&self) -> u64 {
+        self.bytes.len() as u64 + self.external.as_ref().map_or(0, External::bytes)
     }
 
     /// The file with its open input dimensions named so that any host can read them; nothing else is changed.
@@ -273,6 +313,16 @@ impl Model {
     /// Version of ONNX's own operator set.
     pub fn opset(&self) -> i64 {
         self.opset
+    }
+
+    /// The data of a tensor that lies in another file.
+    pub(crate) fn elsewhere(&self, tensor: &TensorProto) -> Result<Option<Data<'static>>, Error> {
+        match &self.external {
+            Some(external) if is_external(tensor) => {
+                Ok(Some(Data::Elsewhere(external.place(tensor, tensor::byte_len(tensor).unwrap_or(0))?)))
+            }
+            _ => Ok(None),
+        }
     }
 
     pub(crate) fn graph(&self) -> &GraphProto {

@@ -7,22 +7,28 @@
 //! Each has one input and one output, both FLOAT. Weights, bias and all that is folded into them are gone.
 
 use std::collections::HashSet;
+use std::io;
 
 use fpxint::{Geometry, Padding};
-use prost::Message;
 
+use crate::Error;
 use crate::assemble::{in_float, rebuild_named};
 use crate::dims;
+use crate::external::of_stream;
 use crate::layers::Plan;
 use crate::model::Model;
 use crate::node::{input, int_attribute, ints_attribute, make, string_attribute};
 use crate::proto::{ModelProto, NodeProto, OperatorSetIdProto};
+use crate::stream::Parts;
 
 /// Domain of the nodes that stand for layers.
 pub const DOMAIN: &str = "fpxint";
 
-/// The model without its layers' weights, as ONNX bytes.
-pub fn skeleton(model: &Model) -> Vec<u8> {
+/// The model without its layers' weights, as ONNX bytes. Tensors of other files that it still needs are in it.
+///
+/// # Errors
+/// [`Error::ExternalData`] where such a tensor cannot be read.
+pub fn skeleton(model: &Model) -> Result<Vec<u8>, Error> {
     let (mut graph, _) = rebuild_named(model, |layer, plan, names| {
         let x = input(&model.graph().node[plan.node], 0).unwrap_or("");
         Some(in_float(plan, layer, names, x, |x, y| vec![layer_node(layer, plan, x, y)]))
@@ -46,7 +52,12 @@ pub fn skeleton(model: &Model) -> Vec<u8> {
         functions: model.proto.functions.clone(),
         ..ModelProto::default()
     };
-    skeleton.encode_to_vec()
+    let parts = Parts::new(skeleton, |tensor| model.elsewhere(tensor))?;
+    let failed = |source| Error::Io { path: model.file.clone().into(), source };
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(parts.len() as usize).map_err(|e| failed(io::Error::other(e)))?;
+    parts.write(&mut bytes).map_err(|e| of_stream(e, failed))?;
+    Ok(bytes)
 }
 
 fn layer_node(layer: usize, plan: &Plan, x: &str, y: &str) -> NodeProto {

@@ -4,7 +4,8 @@ use fpxint::{packed_len, unpack};
 use half::{bf16, f16};
 
 use crate::error::shown;
-use crate::proto::{TensorProto, tensor_proto::DataLocation, tensor_proto::DataType};
+use crate::external::{External, fault, is_external};
+use crate::proto::{TensorProto, tensor_proto::DataType};
 use crate::{Error, Limits};
 
 /// Bits of one element; `None` for strings and types that fpxint does not know.
@@ -43,12 +44,56 @@ pub(crate) fn shape(tensor: &TensorProto) -> Vec<usize> {
     tensor.dims.iter().map(|&d| d as usize).collect()
 }
 
-/// Checks the place, dimensions and length of a tensor, without decoding it.
-pub(crate) fn check(tensor: &TensorProto, name: &str, file: &str, limits: &Limits) -> Result<(), Error> {
-    let (file, tensor_name) = (file.to_owned(), || shown(name));
-    if tensor.data_location == Some(DataLocation::External as i32) || !tensor.external_data.is_empty() {
-        return Err(Error::ExternalData { file, tensor: tensor_name() });
+/// Bytes that the data of a tensor take when they are not in a typed field; `None` for strings, types that fpxint does
+/// not know, and impossible dimensions.
+pub(crate) fn byte_len(tensor: &TensorProto) -> Option<u64> {
+    let elements = tensor.dims.iter().try_fold(1u64, |n, &d| n.checked_mul(u64::try_from(d).ok()?))?;
+    Some(elements.checked_mul(element_bits(data_type(tensor)?)?)?.div_ceil(8))
+}
+
+/// Whether a tensor holds data of any kind.
+pub(crate) fn holds_data(tensor: &TensorProto) -> bool {
+    let typed = [tensor.float_data.len(), tensor.int32_data.len(), tensor.int64_data.len(), tensor.double_data.len()];
+    let others = [tensor.uint64_data.len(), tensor.string_data.len()];
+    raw(tensor).is_some() || typed.into_iter().chain(others).any(|len| len > 0)
+}
+
+/// Checks the place, dimensions and length of a tensor, without decoding it. `external` is there for tensors whose data
+/// may lie in other files.
+pub(crate) fn check(
+    tensor: &TensorProto,
+    name: &str,
+    file: &str,
+    limits: &Limits,
+    external: Option<&External>,
+) -> Result<(), Error> {
+    let elements = check_dimensions(tensor, name, file, limits)?;
+    if is_external(tensor) {
+        let Some(external) = external else {
+            let reason = "only initialisers of a model that is read from a file may lie in files of its folder";
+            return Err(fault(tensor, name, file, reason));
+        };
+        let Some(expected) = byte_len(tensor) else {
+            let reason = format!("data of type {} are not read from a file", type_name(tensor.data_type.unwrap_or(0)));
+            return Err(fault(tensor, name, file, reason));
+        };
+        return external.place(tensor, expected).map(|_| ());
     }
+    let Some(dtype) = data_type(tensor) else { return Ok(()) };
+    let Some(bits) = element_bits(dtype) else { return Ok(()) };
+    let (expected, found, unit) = match raw(tensor) {
+        Some(raw) => (elements.saturating_mul(bits).div_ceil(8), raw.len() as u64, "bytes"),
+        None => typed_lengths(tensor, dtype, elements),
+    };
+    if expected != found {
+        return Err(Error::Truncated { file: file.to_owned(), tensor: shown(name), expected, found, unit });
+    }
+    Ok(())
+}
+
+/// The number of elements.
+fn check_dimensions(tensor: &TensorProto, name: &str, file: &str, limits: &Limits) -> Result<u64, Error> {
+    let (file, tensor_name) = (file.to_owned(), || shown(name));
     let product = tensor.dims.iter().try_fold(1u64, |product, &d| product.checked_mul(u64::try_from(d).ok()?));
     // A zero dimension must not hide others that overflow.
     let sizes = tensor.dims.iter().try_fold(1u64, |product, &d| product.checked_mul(u64::try_from(d).ok()?.max(1)));
@@ -63,16 +108,7 @@ pub(crate) fn check(tensor: &TensorProto, name: &str, file: &str, limits: &Limit
         let what = format!("tensor {} of {elements} elements", tensor_name());
         return Err(Error::Limit { file, what, limit: limits.max_tensor_elements });
     }
-    let Some(dtype) = data_type(tensor) else { return Ok(()) };
-    let Some(bits) = element_bits(dtype) else { return Ok(()) };
-    let (expected, found, unit) = match raw(tensor) {
-        Some(raw) => (elements.saturating_mul(bits).div_ceil(8), raw.len() as u64, "bytes"),
-        None => typed_lengths(tensor, dtype, elements),
-    };
-    if expected != found {
-        return Err(Error::Truncated { file, tensor: tensor_name(), expected, found, unit });
-    }
-    Ok(())
+    Ok(elements)
 }
 
 /// Values needed and found in the typed field that a data type uses.
@@ -96,10 +132,30 @@ fn raw(tensor: &TensorProto) -> Option<&[u8]> {
     tensor.raw_data.as_deref().filter(|raw| !raw.is_empty())
 }
 
+/// The data type of a tensor whose data are in the model.
+fn present(tensor: &TensorProto) -> Option<DataType> {
+    data_type(tensor).filter(|_| !is_external(tensor))
+}
+
+/// The typed data of a tensor as `raw_data` would hold them. `None` for all but the commonest types.
+pub(crate) fn raw_of_typed(tensor: &TensorProto) -> Option<Vec<u8>> {
+    let raw: Vec<u8> = match present(tensor)? {
+        DataType::Float => tensor.float_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        DataType::Double => tensor.double_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        DataType::Int64 => tensor.int64_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        DataType::Int32 => tensor.int32_data.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        DataType::Float16 | DataType::Bfloat16 => {
+            tensor.int32_data.iter().flat_map(|&v| (v as u16).to_le_bytes()).collect()
+        }
+        _ => return None,
+    };
+    (byte_len(tensor) == Some(raw.len() as u64)).then_some(raw)
+}
+
 /// Values of a float tensor in f32: FLOAT16 and BFLOAT16 exactly, DOUBLE rounded. `None` for another type.
 pub(crate) fn floats(tensor: &TensorProto) -> Option<Vec<f32>> {
     let half_bits = |&v: &i32| v as u16;
-    Some(match (data_type(tensor)?, raw(tensor)) {
+    Some(match (present(tensor)?, raw(tensor)) {
         (DataType::Float, Some(raw)) => words(raw, f32::from_le_bytes),
         (DataType::Float, None) => tensor.float_data.clone(),
         (DataType::Float16, Some(raw)) => words(raw, |b| f16::from_le_bytes(b).to_f32()),
@@ -116,7 +172,7 @@ pub(crate) fn floats(tensor: &TensorProto) -> Option<Vec<f32>> {
 
 /// Values of a float tensor in f64, all types exactly.
 pub(crate) fn doubles(tensor: &TensorProto) -> Option<Vec<f64>> {
-    match (data_type(tensor)?, raw(tensor)) {
+    match (present(tensor)?, raw(tensor)) {
         (DataType::Double, Some(raw)) => Some(words(raw, f64::from_le_bytes)),
         (DataType::Double, None) => Some(tensor.double_data.clone()),
         _ => Some(floats(tensor)?.into_iter().map(f64::from).collect()),
@@ -125,7 +181,7 @@ pub(crate) fn doubles(tensor: &TensorProto) -> Option<Vec<f64>> {
 
 /// Values of an INT64 or INT32 tensor.
 pub(crate) fn integers(tensor: &TensorProto) -> Option<Vec<i64>> {
-    Some(match (data_type(tensor)?, raw(tensor)) {
+    Some(match (present(tensor)?, raw(tensor)) {
         (DataType::Int64, Some(raw)) => words(raw, i64::from_le_bytes),
         (DataType::Int64, None) => tensor.int64_data.clone(),
         (DataType::Int32, Some(raw)) => words(raw, |b| i64::from(i32::from_le_bytes(b))),
@@ -146,7 +202,7 @@ pub(crate) fn digit_bits(tensor: &TensorProto) -> Option<u32> {
 
 /// Digits of an INT2, INT4 or INT8 tensor of `len` elements.
 pub(crate) fn digits(tensor: &TensorProto, len: usize) -> Option<Vec<i8>> {
-    let bits = digit_bits(tensor)?;
+    let bits = digit_bits(tensor).filter(|_| !is_external(tensor))?;
     match raw(tensor) {
         Some(raw) => unpack(raw, len, bits),
         None => {

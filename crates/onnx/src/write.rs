@@ -11,26 +11,29 @@
 //! The bytes are a function of the model and the encoded layers alone.
 
 use std::collections::HashMap;
-use std::io::{self, Write};
-use std::path::Path;
-
-use prost::Message;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use crate::artefact::{LAYER_KEY, Record, VERSION, VERSION_KEY};
 use crate::assemble::{Names, in_float, rebuild_named};
 use crate::encode::EncodedLayer;
 use crate::error::shown;
+use crate::external::of_stream;
 use crate::layers::Plan;
 use crate::model::Model;
 use crate::node::{input, int_attribute, make};
+use crate::persist::persist;
 use crate::proto::{ModelProto, NodeProto, StringStringEntryProto, TensorProto, tensor_proto::DataType};
+use crate::stream::{Data, Parts};
 use crate::{Error, Unraisable, check, raise};
 
 /// What was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
-    /// Size of the file.
+    /// Size of the file, or of both.
     pub bytes: u64,
+    /// The file of large tensors beside it, where one file could not hold them.
+    pub data: Option<PathBuf>,
     /// Version of ONNX's operator set in it.
     pub opset: i64,
     /// Version of its intermediate representation.
@@ -64,48 +67,77 @@ const FORMS: [Form; 4] = [
 const MAX_BYTES: u64 = (1 << 31) - 1;
 
 /// Writes `model` with the weights of `layers` replaced by their terms; a layer of the model that is not among them stays
-/// as it is. The file appears whole or not at all: it is written beside its place, synced and renamed.
+/// as it is. Where one file cannot hold it, large tensors go to a second one beside it, `<name>.data`.
+///
+/// The files appear whole or not at all: they are written beside their place, synced and renamed. Tensors are streamed, so
+/// that no more than one of them is in memory beside `model` and `layers`.
 ///
 /// # Errors
-/// [`Error::Write`]; then nothing is left behind and an existing file is untouched.
+/// [`Error::Write`] and [`Error::ExternalData`]; then nothing is left behind and existing files are untouched.
 ///
 /// # Panics
 /// If an encoded layer is none of the model's: a mistake of the caller.
 pub fn write(model: &Model, layers: &[EncodedLayer], path: &Path) -> Result<Written, Error> {
-    let (proto, form, note) = artefact(model, layers);
-    let failed = |source| Error::Write { path: path.to_owned(), source };
-    if proto.encoded_len() as u64 > MAX_BYTES {
-        return Err(failed(io::Error::other("the artefact would be beyond 2 GiB, which ONNX cannot hold in one file")));
+    write_within(model, layers, path, MAX_BYTES)
+}
+
+/// [`write()`] with another limit on the size of one file; for tests.
+///
+/// # Errors
+/// As [`write()`].
+#[doc(hidden)]
+pub fn write_within(model: &Model, layers: &[EncodedLayer], path: &Path, limit: u64) -> Result<Written, Error> {
+    let Artefact { proto, form, note, terms } = artefact(model, layers);
+    let failed = |source| of_stream(source, |source| Error::Write { path: path.to_owned(), source });
+    let (opset, ir_version) = (check::opset(&proto).unwrap_or(0), proto.ir_version.unwrap_or(0));
+    let mut parts = Parts::new(proto, |tensor| match terms.get(tensor.name()) {
+        Some(term) => Ok(Some(term.clone())),
+        None => model.elsewhere(tensor),
+    })?;
+    let mut data = None;
+    let mut bytes = parts.len();
+    if bytes > limit {
+        let (place, location) = beside(path).map_err(failed)?;
+        let outside = parts.move_out(&location);
+        if parts.len() > MAX_BYTES {
+            return Err(failed(io::Error::other("its graph alone is beyond 2 GiB, which protobuf cannot hold")));
+        }
+        bytes = parts.len() + outside.bytes;
+        persist(path, &|to| parts.write(to), Some((&place, &|to| outside.write(to)))).map_err(failed)?;
+        data = Some(place);
+    } else {
+        persist(path, &|to| parts.write(to), None).map_err(failed)?;
     }
-    let bytes = proto.encode_to_vec();
-    persist(path, &bytes).map_err(failed)?;
     let narrowest = layers.iter().map(|layer| layer.storage.max(form.bits)).min().unwrap_or(8);
     let storage = match narrowest {
         2 => "INT2",
         4 => "INT4",
         _ => "INT8",
     };
-    let (opset, ir_version) = (check::opset(&proto).unwrap_or(0), proto.ir_version.unwrap_or(0));
-    Ok(Written { bytes: bytes.len() as u64, opset, ir_version, storage, note })
+    Ok(Written { bytes, data, opset, ir_version, storage, note })
 }
 
-fn persist(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".fpxint-");
-    #[cfg(unix)]
-    let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o666); // The umask applies, as for any new file.
-    #[cfg(unix)]
-    builder.permissions(permissions);
-    let mut file = builder.tempfile_in(folder)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|e| e.error)?;
-    Ok(())
+/// The file of tensors beside an artefact, and its name.
+fn beside(path: &Path) -> io::Result<(PathBuf, String)> {
+    let name = path.file_name().and_then(|name| name.to_str());
+    let name =
+        name.ok_or_else(|| io::Error::other("its name is not in Unicode, as ONNX needs it for a second file"))?;
+    let location = format!("{name}.data");
+    Ok((path.with_file_name(&location), location))
 }
 
-/// The artefact, the form its terms take, and why not a narrower one.
-fn artefact(model: &Model, layers: &[EncodedLayer]) -> (ModelProto, Form, Option<String>) {
+/// An artefact whose terms are yet to be packed.
+struct Artefact<'a> {
+    proto: ModelProto,
+    /// The form its terms take.
+    form: Form,
+    /// Why not a narrower one.
+    note: Option<String>,
+    /// The data of its terms, by name.
+    terms: HashMap<String, Data<'a>>,
+}
+
+fn artefact<'a>(model: &Model, layers: &'a [EncodedLayer]) -> Artefact<'a> {
     let by_name: HashMap<&str, &EncodedLayer> = layers.iter().map(|layer| (layer.name.as_str(), layer)).collect();
     let encoded: Vec<Option<&EncodedLayer>> =
         model.plans.iter().map(|plan| by_name.get(plan.name.as_str()).copied()).collect();
@@ -117,10 +149,10 @@ fn artefact(model: &Model, layers: &[EncodedLayer]) -> (ModelProto, Form, Option
     let (mut proto, names) = stripped(model, &encoded);
     let (form, obstacle) = if layers.is_empty() { (FORMS[3], None) } else { lift(&mut proto, narrowest) };
     proto.ir_version = Some(proto.ir_version.unwrap_or(0).max(form.ir_version));
-    add_terms(&mut proto, &encoded, &names, form);
+    let terms = add_terms(&mut proto, &encoded, &names, form);
     proto.metadata_props = metadata(model, &encoded);
     let note = obstacle.map(|unraisable| note(&unraisable, form, check::opset(&proto).unwrap_or(0)));
-    (proto, form, note)
+    Artefact { proto, form, note, terms }
 }
 
 fn note(unraisable: &Unraisable, form: Form, opset: i64) -> String {
@@ -200,16 +232,25 @@ fn layer_nodes(
     }
 }
 
-/// Adds the tensors of every encoded layer, and at the front of the graph the nodes that sum its terms.
-fn add_terms(proto: &mut ModelProto, encoded: &[Option<&EncodedLayer>], names: &Names, form: Form) {
-    let Some(graph) = proto.graph.as_mut() else { return };
+/// Adds the tensors of every encoded layer, and at the front of the graph the nodes that sum its terms. Gives the data of
+/// the terms, which their tensors do not hold.
+fn add_terms<'a>(
+    proto: &mut ModelProto,
+    encoded: &[Option<&'a EncodedLayer>],
+    names: &Names,
+    form: Form,
+) -> HashMap<String, Data<'a>> {
+    let mut terms = HashMap::new();
+    let Some(graph) = proto.graph.as_mut() else { return terms };
     let mut nodes = Vec::new();
     for (i, layer) in encoded.iter().enumerate().filter_map(|(i, layer)| Some((i, (*layer)?))) {
         let mut sum: Option<String> = None;
         for t in 0..layer.terms.len() {
             let last = t + 1 == layer.terms.len();
             let part = |part: &str| names.of(i, &format!("{part}{}", t + 1));
-            graph.initializer.push(term_tensor(layer, t, form, part("term")));
+            let bits = layer.storage.max(form.bits);
+            terms.insert(part("term"), Data::Term { layer, term: t, bits });
+            graph.initializer.push(term_tensor(layer, bits, part("term")));
             graph.initializer.push(scale_tensor(layer, t, form, part("scale")));
             let whole = if last { names.of(i, "weight") } else { part("sum") };
             let scaled = if last && sum.is_none() { whole.clone() } else { part("scaled") };
@@ -228,6 +269,7 @@ fn add_terms(proto: &mut ModelProto, encoded: &[Option<&EncodedLayer>], names: &
     }
     nodes.append(&mut graph.node);
     graph.node = nodes;
+    terms
 }
 
 /// `DequantizeLinear(term, scale)` or `Mul(Cast(term), scale)`.
@@ -245,8 +287,8 @@ fn scaled_term(layer: &EncodedLayer, form: Form, term: &str, scale: &str, output
     vec![cast, make("", "Mul", &[&float, scale], output)]
 }
 
-fn term_tensor(layer: &EncodedLayer, t: usize, form: Form, name: String) -> TensorProto {
-    let bits = layer.storage.max(form.bits);
+/// A term's tensor without its data.
+fn term_tensor(layer: &EncodedLayer, bits: u32, name: String) -> TensorProto {
     let dtype = match bits {
         2 => DataType::Int2,
         4 => DataType::Int4,
@@ -256,7 +298,6 @@ fn term_tensor(layer: &EncodedLayer, t: usize, form: Form, name: String) -> Tens
         dims: layer.geometry.weight_shape().iter().map(|&d| d as i64).collect(),
         data_type: Some(dtype as i32),
         name: Some(name),
-        raw_data: Some(layer.term(t, bits)),
         ..TensorProto::default()
     }
 }

@@ -30,13 +30,13 @@ impl std::fmt::Debug for Float {
 }
 
 impl Float {
-    /// Loads the file that `source` was read from, as it is.
+    /// Loads the file that `source` was read from, as it is, with the other files its tensors lie in.
     ///
     /// # Errors
     /// [`Error`], naming the node at fault.
     pub fn load(source: &fpxint_onnx::Model) -> Result<Self, Error> {
         graph::check_operators(source)?;
-        let model = graph::read(&onnx(), &source.readable()?)?;
+        let model = graph::read(&onnx(), &source.readable()?, source.folder())?;
         let inputs = graph::ports(source);
         let outputs = source.outputs().into_iter().map(|o| o.name).collect();
         Ok(Self { model, inputs, outputs, plans: Mutex::new(Vec::new()) })

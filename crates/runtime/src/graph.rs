@@ -1,8 +1,11 @@
 //! Reading ONNX bytes with tract: to a typed graph with symbolic shapes.
 
 use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
 
 use fpxint_onnx::{Dim, ValueInfo};
+use tract_onnx::data_resolver::FopenDataResolver;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::*;
 use tract_onnx::tract_hir::ops::unimpl::UnimplementedOp;
@@ -25,16 +28,33 @@ pub(crate) fn check_operators(source: &fpxint_onnx::Model) -> Result<(), Error> 
     Ok(())
 }
 
-/// Reads `bytes` with `onnx`; an operator that tract lacks is an error naming its node.
-pub(crate) fn read(onnx: &tract_onnx::Onnx, bytes: &[u8]) -> Result<InferenceModel, Error> {
+/// Reads `bytes` with `onnx`, and from `folder` the tensors that lie in other files; an operator that tract lacks is an
+/// error naming its node.
+pub(crate) fn read(onnx: &tract_onnx::Onnx, bytes: &[u8], folder: Option<&Path>) -> Result<InferenceModel, Error> {
     let onnx = onnx.clone().with_ignore_output_shapes(true).with_ignore_value_info(true);
-    let model = guarded(|| onnx.model_for_read(&mut &*bytes)).map_err(Error::graph)?;
+    let model = match folder {
+        None => guarded(|| onnx.model_for_read(&mut &*bytes)).map_err(Error::graph)?,
+        Some(folder) => read_beside(onnx, bytes, folder)?,
+    };
     for node in model.nodes() {
         if node.op.as_op().is::<UnimplementedOp>() {
             return Err(Error::Operator { node: node.name.clone(), op_type: unimplemented_name(&*node.op) });
         }
     }
     Ok(model)
+}
+
+/// Reads a model whose tensors may lie in files of `folder`.
+fn read_beside(mut onnx: tract_onnx::Onnx, bytes: &[u8], folder: &Path) -> Result<InferenceModel, Error> {
+    // Plain reads: a file that shrinks under a memory map would end the process.
+    onnx.provider = Arc::new(FopenDataResolver);
+    let name = folder.to_str().ok_or_else(|| Error::Graph(format!("the name of {folder:?} is not in Unicode")))?;
+    let parse = || onnx.parse(&onnx.proto_model_for_read(&mut &*bytes)?, Some(name));
+    let parsed = guarded(parse).map_err(Error::graph)?;
+    match parsed.unresolved_inputs.first() {
+        None => Ok(parsed.model),
+        Some(input) => Err(Error::Graph(format!("nothing defines {input:?}"))),
+    }
 }
 
 fn unimplemented_name(op: &dyn InferenceOp) -> String {

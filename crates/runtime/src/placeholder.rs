@@ -245,7 +245,7 @@ pub(crate) fn typed(source: &fpxint_onnx::Model) -> Result<TypedModel, crate::Er
     graph::check_operators(source)?;
     let mut operators = onnx();
     register(&mut operators);
-    graph::typed(graph::read(&operators, &fpxint_onnx::skeleton(source))?)
+    graph::typed(graph::read(&operators, &fpxint_onnx::skeleton(source)?, None)?)
 }
 
 /// Teaches `onnx` our operators; Relu and Clip become clamps.

@@ -1,5 +1,6 @@
 //! `fpxint quantize`: an FP32 model to its artefact, one layer at a time.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -48,6 +49,9 @@ struct Report {
     storage: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<String>,
+    /// The file of large tensors, where the model did not fit one file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<PathBuf>,
     layers: Vec<LayerReport>,
     skipped: Vec<Skipped>,
 }
@@ -98,13 +102,14 @@ pub(crate) fn run(common: &Common, args: &Quantize) -> Result<Outcome> {
     let skipped = model.skipped().iter().map(|s| Skipped { name: s.name.clone(), reason: s.reason.clone() });
     let report = Report {
         seconds: start.elapsed().as_secs_f64(),
-        bytes_in: model.original().len() as u64,
+        bytes_in: model.file_bytes(),
         bytes_out: written.bytes,
         products: weighted / total.max(1) as f64,
         mean_weight_bits: bits / elements().sum::<f64>(),
         opset: written.opset,
         storage: written.storage,
         note: written.note,
+        data: written.data,
         layers: reports,
         skipped: skipped.collect(),
     };
@@ -159,6 +164,9 @@ fn print_table(report: &Report, args: &Quantize) {
     }
     if let Some(note) = &report.note {
         println!("note: {note}");
+    }
+    if let Some(data) = &report.data {
+        println!("note: large tensors are in {}; keep it beside the model", data.display());
     }
     println!(
         "{}: {} from {}, {} terms at opset {}, {:.2} bits a weight, {:.2} products, {:.2} s",

@@ -19,7 +19,7 @@ pub fn exercise(bytes: Bytes, folder: &std::path::Path) -> bool {
     assert_eq!(model.original(), &bytes);
     let (weights, activations) = ("int4x2".parse().unwrap(), "int4x2".parse().unwrap());
     let settings = Settings { weights, activations, granularity: Granularity::Channel };
-    _ = (model.inputs(), model.outputs(), skeleton(&model));
+    _ = (model.inputs(), model.outputs(), skeleton(&model).unwrap());
     let expanded = (0..model.layers().len()).map(|i| expand_layer(&model.layer(i).ok()?, &settings).ok());
     let Some(expanded) = expanded.collect::<Option<Vec<_>>>() else { return true };
     let encoded: Vec<_> = expanded.iter().map(encode).collect();

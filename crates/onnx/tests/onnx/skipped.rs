@@ -66,7 +66,7 @@ fn nested_products() {
     assert_eq!(model.skipped().len(), 4);
     assert!(model.skipped().iter().all(|s| s.op_type == "MatMul" && s.reason.contains("body of a If")));
     // The weights stay: the nested graphs read them.
-    let text = String::from_utf8_lossy(&fpxint_onnx::skeleton(&model)).into_owned();
+    let text = String::from_utf8_lossy(&fpxint_onnx::skeleton(&model).unwrap()).into_owned();
     assert!(text.contains("outer"));
 }
 
