@@ -32,6 +32,7 @@ mod raise;
 mod skeleton;
 mod stream;
 mod tensor;
+mod widen;
 mod wire;
 mod write;
 

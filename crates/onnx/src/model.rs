@@ -14,7 +14,7 @@ use crate::layers::{Plan, Source};
 use crate::proto::tensor_shape_proto::{Dimension, dimension};
 use crate::proto::{GraphProto, ModelProto, TensorProto, TensorShapeProto, ValueInfoProto, type_proto};
 use crate::stream::Data;
-use crate::{Error, Limits, check, dims, error::shown, fold, foreign, layers, tensor, wire};
+use crate::{Error, Limits, check, dims, error::shown, fold, foreign, layers, tensor, widen, wire};
 
 /// What is known of a layer before its weights are decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -251,18 +251,19 @@ impl Model {
         self.bytes.len() as u64 + self.external.as_ref().map_or(0, External::bytes)
     }
 
-    /// The file with its open input dimensions named so that any host can read them; nothing else is changed.
+    /// The file as any host can read it: open input dimensions named plainly, BF16 as FP32; nothing else is changed.
     ///
     /// # Errors
     /// [`Error::NotOnnx`] where the file no longer decodes, which reading it has ruled out.
     pub fn readable(&self) -> Result<Bytes, Error> {
-        if dims::are_plain(self.graph()) {
+        if dims::are_plain(self.graph()) && !widen::is_narrow(self.graph()) {
             return Ok(self.bytes.clone());
         }
         let fault = |e: prost::DecodeError| Error::NotOnnx { file: self.file.clone(), reason: e.to_string() };
         let mut proto = ModelProto::decode(self.bytes.clone()).map_err(fault)?;
         if let Some(graph) = &mut proto.graph {
             dims::make_plain(graph);
+            widen::widen(graph);
         }
         Ok(proto.encode_to_vec().into())
     }

@@ -47,6 +47,11 @@ pub(crate) fn bodies(node: &NodeProto) -> impl Iterator<Item = &GraphProto> {
     node.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs))
 }
 
+/// The same, to change them.
+pub(crate) fn bodies_mut(node: &mut NodeProto) -> impl Iterator<Item = &mut GraphProto> {
+    node.attribute.iter_mut().flat_map(|a| a.g.iter_mut().chain(&mut a.graphs))
+}
+
 /// Every name that the bodies of a node read, whether from inside or from the graph around them.
 pub(crate) fn body_reads<'a>(node: &'a NodeProto, read: &mut impl FnMut(&'a str)) {
     for body in bodies(node) {

@@ -20,6 +20,7 @@ use crate::model::Model;
 use crate::node::{input, int_attribute, ints_attribute, make, string_attribute};
 use crate::proto::{ModelProto, NodeProto, OperatorSetIdProto};
 use crate::stream::Parts;
+use crate::widen;
 
 /// Domain of the nodes that stand for layers.
 pub const DOMAIN: &str = "fpxint";
@@ -34,6 +35,7 @@ pub fn skeleton(model: &Model) -> Result<Vec<u8>, Error> {
         Some(in_float(plan, layer, names, x, |x, y| vec![layer_node(layer, plan, x, y)]))
     });
     dims::make_plain(&mut graph);
+    widen::widen(&mut graph);
     let mut names = HashSet::new();
     for node in &mut graph.node {
         node.doc_string = None;

@@ -49,7 +49,7 @@ impl Element {
     /// The element type of ONNX's name; half-precision floats enter and leave as float32.
     pub(crate) fn named(name: &str) -> Option<Self> {
         Some(match name {
-            "FLOAT" | "FLOAT16" => Element::F32,
+            "FLOAT" | "FLOAT16" | "BFLOAT16" => Element::F32,
             "DOUBLE" => Element::F64,
             "INT64" => Element::I64,
             "INT32" => Element::I32,

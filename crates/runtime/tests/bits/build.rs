@@ -64,11 +64,21 @@ fn value(name: &str, dims: &[i64]) -> ValueInfoProto {
 
 /// A model with input `x` of shape `dims` (-1: the batch) and output `y`.
 pub(crate) fn model(dims: &[i64], nodes: Vec<NodeProto>, constants: Vec<TensorProto>) -> Model {
+    changed(dims, nodes, constants, |_| {})
+}
+
+/// The same model with something changed.
+pub(crate) fn changed(
+    dims: &[i64],
+    nodes: Vec<NodeProto>,
+    constants: Vec<TensorProto>,
+    change: impl FnOnce(&mut GraphProto),
+) -> Model {
     let mut output = value("y", &[]);
     if let Some(type_proto::Value::TensorType(tensor)) = output.r#type.as_mut().and_then(|t| t.value.as_mut()) {
         tensor.shape = None;
     }
-    let graph = GraphProto {
+    let mut graph = GraphProto {
         name: Some("test".into()),
         node: nodes,
         initializer: constants,
@@ -76,6 +86,7 @@ pub(crate) fn model(dims: &[i64], nodes: Vec<NodeProto>, constants: Vec<TensorPr
         output: vec![output],
         ..Default::default()
     };
+    change(&mut graph);
     let opset = OperatorSetIdProto { domain: Some(String::new()), version: Some(17) };
     let model = ModelProto { ir_version: Some(8), graph: Some(graph), opset_import: vec![opset], ..Default::default() };
     parse(model.encode_to_vec().into(), "test", &Limits::default()).unwrap()

@@ -4,6 +4,7 @@ mod build;
 mod errors;
 mod external;
 mod group;
+mod hosts;
 mod spec;
 
 use build::{digits, int, ints, model, node, tensor, wave};
