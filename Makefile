@@ -21,7 +21,7 @@ check: test
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	for kernel in $$($(FPXINT) --version | sed 's/.*: //; s/)//; s/,//g'); do \
-	    FPXINT_KERNEL=$$kernel cargo test -p fpxint-kernels -p fpxint-runtime || exit 1; done
+	    FPXINT_KERNEL=$$kernel cargo test --workspace --lib --test bits || exit 1; done
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
 # Throughput of the kernels; see README for whole models.

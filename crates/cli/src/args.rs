@@ -216,6 +216,9 @@ pub(crate) struct Bench {
     /// Timed runs, after warming up
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     pub runs: u32,
+    /// Also measure each kind of operator
+    #[arg(long)]
+    pub profile: bool,
     #[command(flatten)]
     pub sizes: Sizes,
     #[command(flatten)]

@@ -2,13 +2,14 @@
 
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
+use fpxint_runtime::{Model, Value};
 use serde::Serialize;
 
 use super::print_json;
 use crate::args::{Bench, Common};
 use crate::engine::Engine;
-use crate::table::Table;
+use crate::table::{Table, percent};
 use crate::{Outcome, engine, inputs, progress};
 
 #[derive(Debug, Serialize)]
@@ -30,6 +31,16 @@ struct Report {
     /// Multiply-accumulates of the expanded layers in one run, in 1e9; `null` in FP32.
     gmacs: Option<f64>,
     peak_rss_mb: Option<f64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    profile: Vec<OperatorTime>,
+}
+
+/// Time of all steps of one kind, each at its fastest over the runs.
+#[derive(Debug, Serialize)]
+struct OperatorTime {
+    operator: String,
+    steps: usize,
+    milliseconds: f64,
 }
 
 /// Runs before the timed ones.
@@ -50,6 +61,11 @@ pub(crate) fn run(common: &Common, args: &Bench) -> Result<Outcome> {
     }
     bar.finish_and_clear();
     times.sort_by(f64::total_cmp);
+    let profile = match &engine {
+        Engine::Expanded(model) if args.profile => profile(model, &values, args.runs)?,
+        Engine::Float(_) if args.profile => bail!("--profile is for expanded models: pass --weights"),
+        _ => Vec::new(),
+    };
     let (weights, activations) = engine.precisions();
     let (kernel, gmacs, threads) = match &engine {
         Engine::Expanded(model) => (model.kernel(), Some(model.macs(&values)? as f64 / 1e9), common.threads()),
@@ -65,6 +81,7 @@ pub(crate) fn run(common: &Common, args: &Bench) -> Result<Outcome> {
         latency_ms: Latency { median: quantile(&times, 0.5), min: times[0], p95: quantile(&times, 0.95) },
         gmacs,
         peak_rss_mb: peak_rss_mb(),
+        profile,
     };
     if common.json {
         print_json(&report)?;
@@ -72,6 +89,29 @@ pub(crate) fn run(common: &Common, args: &Bench) -> Result<Outcome> {
         print_table(&report);
     }
     Ok(Outcome::Done)
+}
+
+/// Times by kind of operator, the largest first.
+fn profile(model: &Model, values: &[(String, Value)], runs: u32) -> Result<Vec<OperatorTime>> {
+    let mut best = model.profile(values)?;
+    for _ in 1..runs {
+        for (best, step) in best.iter_mut().zip(model.profile(values)?) {
+            best.seconds = best.seconds.min(step.seconds);
+        }
+    }
+    let mut operators: Vec<OperatorTime> = Vec::new();
+    for step in best {
+        let milliseconds = step.seconds * 1e3;
+        match operators.iter_mut().find(|known| known.operator == step.operator) {
+            Some(known) => {
+                known.steps += 1;
+                known.milliseconds += milliseconds;
+            }
+            None => operators.push(OperatorTime { operator: step.operator, steps: 1, milliseconds }),
+        }
+    }
+    operators.sort_by(|a, b| b.milliseconds.total_cmp(&a.milliseconds));
+    Ok(operators)
 }
 
 /// The value at a share of sorted times, the mean of the two nearest where it falls between.
@@ -107,6 +147,16 @@ fn print_table(report: &Report) {
         optional(report.peak_rss_mb, 0),
     ]);
     print!("{table}");
+    if report.profile.is_empty() {
+        return;
+    }
+    let total: f64 = report.profile.iter().map(|o| o.milliseconds).sum();
+    let mut table = Table::new(1, &["operator", "steps", "ms", "share"]);
+    for operator in &report.profile {
+        let (ms, share) = (format!("{:.3}", operator.milliseconds), percent(operator.milliseconds / total));
+        table.row(vec![operator.operator.clone(), operator.steps.to_string(), ms, share]);
+    }
+    print!("\n{table}");
 }
 
 #[cfg(test)]

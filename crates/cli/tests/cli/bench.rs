@@ -39,3 +39,14 @@ fn an_fp32_file_runs_as_it_is() {
     let expanded = folder.run("bench digits.onnx --runs 2 --weights int4x2 --json").done().json();
     assert_eq!(expanded["weights"], "int4x2");
 }
+
+#[test]
+fn a_profile_covers_every_kind_of_step() {
+    let folder = Folder::with_artefact("int4x2", "int4x2");
+    let report = folder.run("bench terms.onnx --runs 2 --profile --json").done().json();
+    let operators = report["profile"].as_array().unwrap();
+    let steps = |name: &str| operators.iter().find(|o| o["operator"] == name).map(|o| o["steps"].as_u64().unwrap());
+    assert_eq!((steps("Conv"), steps("depthwise Conv"), steps("MatMul")), (Some(5), Some(2), Some(1)));
+    assert!(operators.iter().all(|o| number(o, "milliseconds") >= 0.0), "{report}");
+    folder.refuses("bench digits.onnx --runs 1 --profile", &["--profile"]);
+}
