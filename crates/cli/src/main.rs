@@ -2,6 +2,8 @@
 //!
 //! Exit code 0: done; 1: a threshold was not met; 2: bad use or bad input, told in one line on standard error.
 
+#![forbid(unsafe_code)]
+
 /// `print!` and `println!` that do not panic where standard output cannot be written; see [`emit`].
 macro_rules! print {
     ($($text:tt)*) => { $crate::emit(format_args!($($text)*)) };

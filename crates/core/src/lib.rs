@@ -11,6 +11,8 @@
 //! * [`expand_layer`]: a layer's weights to an [`ExpandedLayer`].
 //! * [`Reduce`]: where the partial sums of basis models are added.
 
+#![forbid(unsafe_code)]
+
 mod error;
 pub mod expand;
 mod layer;

@@ -9,6 +9,8 @@
 //! The order of work when reading is: bound the records ([`Limits`]), decode, check names and tensors, refuse what another
 //! tool quantised, find the layers. Nothing is decoded into floats on the way but scales.
 
+#![forbid(unsafe_code)]
+
 mod artefact;
 mod assemble;
 mod attributes;

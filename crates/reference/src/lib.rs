@@ -1,5 +1,7 @@
 //! Slow, obvious oracles for the tests of the other crates. Imports nothing, shares nothing with what it checks.
 
+#![forbid(unsafe_code)]
+
 mod data;
 mod products;
 

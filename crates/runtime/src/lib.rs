@@ -5,6 +5,8 @@
 //! integer product with its epilogue (bias, residual, clamp), and image values stay NHWC between them. One symbolic plan
 //! serves every batch size. [`Float`] runs the unmodified FP32 file on tract alone, as the reference.
 
+#![forbid(unsafe_code)]
+
 mod error;
 mod execute;
 mod float;
