@@ -219,8 +219,9 @@ def main():
                     row, faults = [source.name, weights, *"-" * (len(COLUMNS) - 3)], [reason]
             rows.append([*row, "FAILED" if faults else "ok"])
             told += [f"FAILED {source.name} {weights}: {fault}" for fault in faults]
-    print("\n".join([*table(rows), *told]))
-    return 1 if told else 0
+    failed = sum(row[-1] != "ok" for row in rows)
+    print("\n".join([*table(rows), *told, f"{len(rows) - failed} passed, {failed} failed"]))
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
