@@ -31,5 +31,5 @@ pub use layer::{ConvGeometry, Geometry, Layer, MatMulGeometry, Padding, Weight};
 pub use limbs::{balanced_limbs, balanced_words, limb_count};
 pub use pack::{pack, packed_len, unpack};
 pub use precision::Precision;
-pub use reduce::{Local, Reduce, abelian_add};
+pub use reduce::{Reduce, abelian_add};
 pub use series::{Channels, Prefix, Series};

@@ -19,11 +19,3 @@ pub trait Reduce: Sync {
     /// Replaces `sums`, this worker's partial sums of layer `layer`, by the total over all workers.
     fn all_reduce(&self, layer: usize, sums: &mut [i64]);
 }
-
-/// One worker that owns every basis model: its partial sums are the total.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Local;
-
-impl Reduce for Local {
-    fn all_reduce(&self, _layer: usize, _sums: &mut [i64]) {}
-}

@@ -408,7 +408,7 @@ fn planted_expansion_violations_are_found() {
         ("tensor.rs", "fn f() { super::model::basis_weight() }"),
         ("layer.rs", "fn f(m: crate::Members) {}"),
         ("layer.rs", "use super::{model, tensor};"),
-        ("model.rs", "use crate::reduce::Local;"),
+        ("model.rs", "use crate::reduce::Reduce;"),
         ("model.rs", "fn f(r: &dyn Reduce) {}"),
         ("model.rs", "use crate::abelian_add;"),
         ("mod.rs", "use crate::*;"),

@@ -54,6 +54,8 @@ struct Truth {
     inputs: Vec<(String, Value)>,
     labels: Vec<usize>,
     fp32: Vec<usize>,
+    /// Multiply-accumulates of every layer.
+    macs: Vec<u64>,
 }
 
 pub(crate) fn run(common: &Common) -> Result<Outcome> {
@@ -61,7 +63,8 @@ pub(crate) fn run(common: &Common) -> Result<Outcome> {
     let (inputs, labels) = test_set()?;
     let float = Float::load(&source)?;
     let (outputs, fp32_milliseconds) = timed(|| Ok(float.run(&inputs)?))?;
-    let truth = Truth { fp32: classes(&outputs)?, inputs, labels };
+    let macs = fpxint_runtime::survey(&source)?.macs;
+    let truth = Truth { fp32: classes(&outputs)?, inputs, labels, macs };
     let bar = progress::bar(common, "expanding", PRECISIONS.len());
     let mut kernel = String::new();
     let mut rows = Vec::new();
@@ -122,8 +125,7 @@ fn row(source: &fpxint_onnx::Model, model: &Model, precision: Precision, truth: 
         bound = bound.max(expanded.weight.worst_bound(precision.order()));
         bytes += fpxint_onnx::encode(&expanded).bytes();
     }
-    let macs = fpxint_runtime::survey(source)?.macs;
-    let weighted: f64 = macs.iter().zip(model.layers()).map(|(&m, l)| m as f64 * f64::from(l.products)).sum();
+    let weighted: f64 = truth.macs.iter().zip(model.layers()).map(|(&m, l)| m as f64 * f64::from(l.products)).sum();
     Ok(Row {
         precision: precision.to_string(),
         effective_bits: precision.total_bits(),
@@ -132,7 +134,7 @@ fn row(source: &fpxint_onnx::Model, model: &Model, precision: Precision, truth: 
         weight_error: error,
         weight_bound: bound,
         bytes,
-        products: weighted / macs.iter().sum::<u64>() as f64,
+        products: weighted / truth.macs.iter().sum::<u64>() as f64,
         milliseconds,
     })
 }
