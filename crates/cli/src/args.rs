@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use fpxint::Precision;
+use fpxint::{Granularity, Precision};
+use regex::Regex;
 
 static VERSION: LazyLock<String> = LazyLock::new(|| {
     let kernels: Vec<_> = fpxint_kernels::available().iter().map(|k| k.name()).collect();
@@ -76,6 +77,10 @@ fn precision(text: &str) -> Result<Precision, String> {
     text.parse().map_err(|e: fpxint::Error| e.to_string())
 }
 
+fn pattern(text: &str) -> Result<Regex, String> {
+    Regex::new(text).map_err(|e| e.to_string().lines().last().unwrap_or_default().to_owned())
+}
+
 /// Precision flags of a model that is run.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Precisions {
@@ -93,10 +98,15 @@ pub(crate) struct Precisions {
     pub activation_terms: Option<u32>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Granularity {
-    Channel,
-    Tensor,
+fn granularity(text: &str) -> Result<Granularity, String> {
+    match text {
+        "channel" => Ok(Granularity::Channel),
+        "tensor" => Ok(Granularity::Tensor),
+        _ => {
+            let size = text.strip_prefix("group:").and_then(|size| size.parse().ok()).filter(|&size| size > 0);
+            size.map(Granularity::Group).ok_or_else(|| "is not channel, tensor or group:G, G inputs a group".to_owned())
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -104,17 +114,23 @@ pub(crate) struct Quantize {
     /// FP32 ONNX file
     pub model: PathBuf,
     /// File to write
-    #[arg(short, long, value_name = "OUT")]
-    pub output: PathBuf,
+    #[arg(short, long, value_name = "OUT", required_unless_present = "dry_run")]
+    pub output: Option<PathBuf>,
     /// Precision of the weights: bits per term x terms
     #[arg(long, value_name = "PRECISION", default_value = "int4x2", value_parser = precision)]
     pub weights: Precision,
     /// Precision of the activations, kept in the file as its setting
     #[arg(long, value_name = "PRECISION", default_value = "int4x2", value_parser = precision)]
     pub activations: Precision,
-    /// Which weights share a scale
-    #[arg(long, value_enum, default_value = "channel")]
+    /// Which weights share a scale: channel, tensor or group:G, G consecutive inputs of a channel
+    #[arg(long, value_name = "channel|tensor|group:G", default_value = "channel", value_parser = granularity)]
     pub granularity: Granularity,
+    /// Leave layers in FP32 whose name this regular expression matches; may be given more than once
+    #[arg(long, value_name = "REGEX", value_parser = pattern)]
+    pub exclude: Vec<Regex>,
+    /// Expand and report, but write nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 #[derive(Debug, Args)]

@@ -1,6 +1,6 @@
 //! A layer whose kernel is a product with constant weights: convolution or matrix product.
 
-use crate::Series;
+use crate::{Series, blocks};
 
 /// How a convolution pads its borders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,6 +103,11 @@ impl Geometry {
             Geometry::Conv(_) => 0,
             Geometry::MatMul(g) => usize::from(!g.transposed),
         }
+    }
+
+    /// Axis of the weight tensor along which the inputs of an output channel lie.
+    pub fn input_axis(&self) -> usize {
+        blocks::input_axis(self.channel_axis())
     }
 
     /// Output channels.

@@ -13,6 +13,7 @@
 
 #![forbid(unsafe_code)]
 
+mod blocks;
 mod error;
 pub mod expand;
 mod layer;

@@ -9,7 +9,7 @@
 //! Any prefix of the terms is itself a series. What a prefix drops averages about -1/2 of a step, and after a ReLU that
 //! is a bias; so a prefix adds, per channel, the mean of its dropped part as `bias * M_nsy`.
 
-use crate::{Error, Precision, limbs::balanced_digit};
+use crate::{Error, Precision, blocks::Blocks, limbs::balanced_digit};
 
 /// Where output channels lie in a tensor of some shape: `outer x channels x inner`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,18 +33,22 @@ pub struct Series {
     pub(crate) precision: Precision,
     pub(crate) shape: Vec<usize>,
     pub(crate) axis: usize,
-    /// `scale_1`, one a channel or one in all.
+    /// `scale_1`, one a channel or one in all; of the coarsest block of the channel.
     pub(crate) scales: Vec<f32>,
+    /// Blocks along the input with finer scales of their own.
+    pub(crate) blocks: Option<Blocks>,
     pub(crate) q: Vec<i32>,
-    /// `means[t - 1][channel]`: mean dropped part of the prefix of `t` terms, in units of `scale_n * 2^-X`.
+    /// `means[t - 1][channel]`: mean dropped part of the prefix of `t` terms, in units of the channel's finest `scale_n * 2^-X`.
     pub(crate) means: Vec<Vec<i64>>,
 }
 
 /// What a product with the first `terms` terms needs: `W = unit[c] * (2^shift * q + mean[c])`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Prefix {
-    /// Integers of the prefix, `|q| <= q_max` of its precision.
+    /// Integers of the prefix in `width` bits; without blocks `|q| <= q_max` of its precision.
     pub q: Vec<i32>,
+    /// Bits that hold `q`: those of the precision, and those that the blocks of the series shift by.
+    pub width: u32,
     /// Precision of the prefix.
     pub precision: Precision,
     /// f32, one an output channel.
@@ -58,7 +62,8 @@ pub struct Prefix {
 impl Series {
     /// A series from its terms, as read back from a file; `terms[i]` holds `M_(i+1)` in the shape of the tensor.
     ///
-    /// `means` may be empty, which stands for means recomputed from the terms.
+    /// `scales` holds `scale_1` of every channel or of the tensor or, with a `block` size, of every block, in the shape of the
+    /// tensor with its input axis divided. `means` may be empty, which stands for means recomputed from the terms.
     ///
     /// # Errors
     /// [`Error::Shape`] where lengths disagree and [`Error::NotASeries`] where a digit, scale or mean is one that no
@@ -69,6 +74,7 @@ impl Series {
         shape: Vec<usize>,
         axis: usize,
         scales: Vec<f32>,
+        block: Option<usize>,
         terms: &[Vec<i8>],
         means: Vec<Vec<i64>>,
     ) -> Result<Self, Error> {
@@ -91,14 +97,18 @@ impl Series {
         if let Some(bad) = q.iter().find(|&&q| i64::from(q).abs() > precision.q_max()) {
             return Err(fault(format!("an integer of {bad} is beyond {precision}")));
         }
+        if let Some(bad) = scales.iter().find(|s| !(s.is_finite() && **s >= 0.0)) {
+            return Err(fault(format!("scale {bad} is not a step")));
+        }
+        let (scales, blocks) = match block {
+            Some(size) => Blocks::from_scales(&shape, axis, size, &scales, precision).map_err(fault)?,
+            None => (scales, None),
+        };
         let channels = shape[axis];
         if scales.len() != channels && scales.len() != 1 {
             return Err(fault(format!("{} scales for {channels} channels", scales.len())));
         }
-        if let Some(bad) = scales.iter().find(|s| !(s.is_finite() && **s >= 0.0)) {
-            return Err(fault(format!("scale {bad} is not a step")));
-        }
-        let mut series = Self { precision, shape, axis, scales, q, means: Vec::new() };
+        let mut series = Self { precision, shape, axis, scales, blocks, q, means: Vec::new() };
         let own = series.dropped_means();
         // A mean is a property of the terms; a file that says otherwise was altered.
         if !means.is_empty() && means != own {
@@ -123,9 +133,29 @@ impl Series {
         self.axis
     }
 
-    /// `scale_1`: one value a channel, or a single one for the whole tensor.
+    /// `scale_1`: one value a channel, or a single one for the whole tensor; with blocks, that of a channel's coarsest.
     pub fn scales(&self) -> &[f32] {
         &self.scales
+    }
+
+    /// Size of the blocks along the input axis that have scales of their own.
+    pub fn block(&self) -> Option<usize> {
+        self.blocks.as_ref().map(Blocks::size)
+    }
+
+    /// Bits that hold the integers of the first `terms` terms on a channel's finest grid.
+    pub fn width(&self, terms: u32) -> u32 {
+        self.precision.bits() * terms + self.finest()
+    }
+
+    /// Largest shift of a block.
+    fn finest(&self) -> u32 {
+        self.blocks.as_ref().map_or(0, Blocks::finest)
+    }
+
+    /// Bits by which the integers of the value at a row-major index lie above its channel's finest grid.
+    pub(crate) fn above_finest(&self, index: usize) -> u32 {
+        self.blocks.as_ref().map_or(0, |blocks| blocks.finest() - blocks.shift(index))
     }
 
     /// The integers `Q`, in the shape of the tensor.
@@ -143,10 +173,16 @@ impl Series {
         Channels { count: self.shape[self.axis], inner: self.shape[self.axis + 1..].iter().product() }
     }
 
-    /// `scale_i` of every group, `1 <= i <= n`; each exactly `scale_1 * 2^(-X (i - 1))`.
+    /// `scale_i` of every channel, of the tensor, or of every block, `1 <= i <= n`; each exactly `scale_1 * 2^(-X (i - 1))`.
     pub fn term_scales(&self, term: u32) -> Vec<f32> {
-        let step = power_of_two(-((self.precision.bits() * (term - 1)) as i32));
-        self.scales.iter().map(|&s| s * step).collect()
+        let down = self.precision.bits() * (term - 1);
+        match &self.blocks {
+            Some(blocks) => {
+                let scale = |(channel, shift): (usize, u32)| self.scale(channel) * power_of_two(-((down + shift) as i32));
+                blocks.shifts(self.channels()).map(scale).collect()
+            }
+            None => self.scales.iter().map(|&s| s * power_of_two(-(down as i32))).collect(),
+        }
     }
 
     /// Digits of term `M_i`, `1 <= i <= n`, in the shape of the tensor.
@@ -168,10 +204,12 @@ impl Series {
         }
         let (bits, below) = (self.precision.bits(), order - terms);
         let shift = if below == 0 { 0 } else { bits * (below + 1) };
-        let last = power_of_two(-((bits * (terms - 1) + shift) as i32));
+        let last = power_of_two(-((bits * (terms - 1) + shift + self.finest()) as i32));
         let unit = |channel: usize| self.scale(channel) * last;
+        let kept = |(i, &q): (usize, &i32)| (drop_digits(q, bits, below) << self.above_finest(i)) as i32;
         Ok(Prefix {
-            q: self.q.iter().map(|&q| drop_digits(q, bits, below) as i32).collect(),
+            q: self.q.iter().enumerate().map(kept).collect(),
+            width: self.width(terms),
             precision: self.precision.with_order(terms)?,
             units: (0..self.channels().count).map(unit).collect(),
             shift,
@@ -190,12 +228,12 @@ impl Series {
         }
         let (bits, below) = (self.precision.bits(), order - terms);
         let channels = self.channels();
-        let unit = 2f64.powi(-((bits * order) as i32));
+        let unit = 2f64.powi(-((bits * order + self.finest()) as i32));
         let means = if below == 0 { &[][..] } else { &self.means[terms as usize - 1] };
         Ok(self.q.iter().enumerate().map(move |(i, &q)| {
             let c = channels.of(i);
             let mean = means.get(c).copied().unwrap_or(0);
-            let kept = drop_digits(q, bits, below) << (bits * (below + 1));
+            let kept = drop_digits(q, bits, below) << (bits * (below + 1) + self.above_finest(i));
             f64::from(self.scale(c)) * unit * (kept + mean) as f64
         }))
     }
@@ -211,7 +249,8 @@ impl Series {
         let step = scale * 2f64.powi(-bits * (terms as i32 - 1));
         let geometric: f64 = (0..=(order - terms) as i32).map(|k| 2f64.powi(-bits * k)).sum();
         let mean = if terms < order { self.means[terms as usize - 1][channel] } else { 0 };
-        (step / 2.0 * geometric + (mean as f64).abs() * scale * 2f64.powi(-bits * order as i32)) * (1.0 + 1e-6)
+        let unit = scale * 2f64.powi(-bits * order as i32 - self.finest() as i32);
+        (step / 2.0 * geometric + (mean as f64).abs() * unit) * (1.0 + 1e-6)
     }
 
     /// Largest [`Series::bound`] over the channels.
@@ -250,7 +289,7 @@ impl Series {
             let mut sums = vec![0i128; channels.count];
             for (i, &q) in self.q.iter().enumerate() {
                 let kept = drop_digits(q, bits, below) << (bits * below);
-                sums[channels.of(i)] += i128::from(i64::from(q) - kept);
+                sums[channels.of(i)] += i128::from(i64::from(q) - kept) << self.above_finest(i);
             }
             sums.iter().map(|&sum| divide_half_even(sum << bits, count) as i64).collect()
         };

@@ -148,7 +148,8 @@ fn paths<'a>(tokens: &[&'a str]) -> Vec<NamePath<'a>> {
     let (mut found, mut at) = (Vec::new(), 0);
     while at < tokens.len() {
         match tokens[at] {
-            "use" => at = use_tree(tokens, at + 1, &[], &mut found),
+            // `use<..>` in a type is a bound.
+            "use" if tokens.get(at + 1) != Some(&"<") => at = use_tree(tokens, at + 1, &[], &mut found),
             "extern" if tokens.get(at + 1) == Some(&"crate") => {
                 found.extend(tokens.get(at + 2).map(|&name| vec![name]));
                 at += 3;

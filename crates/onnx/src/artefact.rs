@@ -5,8 +5,8 @@
 //! T_i = DequantizeLinear(term_i, scale_i)   or   Mul(Cast(term_i), scale_i)
 //! ```
 //!
-//! Terms are INT2, INT4 or INT8 tensors, scales f32: a scalar, or one value an output channel. Names do not matter. The
-//! metadata adds what the graph does not say: bits per term of a single term, and the activations.
+//! Terms are INT2, INT4 or INT8 tensors, scales f32: a scalar, one value an output channel, or one a block of inputs. Names do
+//! not matter. The metadata adds what the graph does not say: bits per term of a single term, and the activations.
 
 use std::collections::HashMap;
 
@@ -109,8 +109,8 @@ struct Term {
     /// Bits it is stored in.
     storage: u32,
     scale: Vec<f32>,
-    /// Axis of the scales; `None` for a scalar.
-    axis: Option<usize>,
+    /// Axis of the scales, and the values along it that share one; `None` for a scalar.
+    axis: Option<(usize, Option<usize>)>,
 }
 
 /// A weight in the form of an artefact.
@@ -127,6 +127,8 @@ pub(crate) struct SeriesPlan {
     terms: Vec<Constant>,
     /// `scale_1`.
     scales: Vec<f32>,
+    /// Size of the blocks that share a scale, where they do.
+    block: Option<usize>,
     pub precision: Precision,
     means: Vec<Vec<i64>>,
     /// Nodes that make the weight.
@@ -160,9 +162,7 @@ impl Pattern {
         let node = index.maker(name)?;
         self.nodes.push(index.producer(name)?);
         let (term, by_axis) = match onnx_op(node) {
-            "DequantizeLinear" if node.input.len() == 2 && int(node, "block_size", 0) == 0 => {
-                (input(node, 0)?, Some(int(node, "axis", 1)))
-            }
+            "DequantizeLinear" if node.input.len() == 2 => (input(node, 0)?, Some(int(node, "axis", 1))),
             "Mul" if node.input.len() == 2 => {
                 let cast = index.maker(input(node, 0)?).filter(|n| onnx_op(n) == "Cast")?;
                 if int(cast, "to", 0) != i64::from(DataType::Float as i32) {
@@ -177,13 +177,20 @@ impl Pattern {
         let storage = tensor::digit_bits(digits.tensor(index.graph)?)?;
         let scales = Constant::direct(index, input(node, 1)?).filter(|c| c.dtype == DataType::Float as i32)?;
         let rank = digits.shape.len();
+        let block = usize::try_from(int(node, "block_size", 0)).ok()?;
         let axis = match (by_axis, scales.shape.as_slice()) {
+            (Some(axis), shape) if block > 0 => {
+                let axis = wrap(axis, rank)?;
+                let divided = |(i, &dim): (usize, &usize)| if i == axis { dim.div_ceil(block) } else { dim };
+                let fits = shape.iter().copied().eq(digits.shape.iter().enumerate().map(divided));
+                fits.then_some(Some((axis, Some(block))))?
+            }
             (_, []) => None,
-            (Some(axis), &[len]) => Some(wrap(axis, rank).filter(|&axis| digits.shape[axis] == len)?),
+            (Some(axis), &[len]) => Some((wrap(axis, rank).filter(|&axis| digits.shape[axis] == len)?, None)),
             (None, shape) if shape.len() == rank => {
                 let axis = shape.iter().position(|&dim| dim != 1).unwrap_or(0);
                 let fits = |(i, &dim): (usize, &usize)| dim == if i == axis { digits.shape[axis] } else { 1 };
-                Some(axis).filter(|_| shape.iter().enumerate().all(fits))
+                Some((axis, None)).filter(|_| shape.iter().enumerate().all(fits))
             }
             _ => return None,
         };
@@ -200,10 +207,17 @@ impl Pattern {
     pub fn series(self, geometry: &Geometry, known: Option<&Known>) -> Result<SeriesPlan, String> {
         let first = self.terms.first().ok_or("it has no terms")?;
         let channels = geometry.channels_out();
-        if self.terms.iter().any(|t| t.axis.is_some_and(|axis| axis != geometry.channel_axis() && t.scale.len() > 1)) {
-            return Err("its scales do not lie along the output channels".to_owned());
+        let block = first.axis.and_then(|(_, block)| block);
+        let astray = |t: &Term| match t.axis {
+            Some((axis, Some(_))) => axis != geometry.input_axis(),
+            Some((axis, None)) => axis != geometry.channel_axis() && t.scale.len() > 1,
+            None => false,
+        };
+        if self.terms.iter().any(astray) {
+            return Err("its scales do not lie along the output channels or in blocks of inputs".to_owned());
         }
-        if self.terms.iter().any(|t| t.scale.len() != first.scale.len() || ![1, channels].contains(&t.scale.len())) {
+        let differs = |t: &Term| t.scale.len() != first.scale.len() || t.axis.and_then(|(_, block)| block) != block;
+        if self.terms.iter().any(differs) || (block.is_none() && ![1, channels].contains(&first.scale.len())) {
             return Err(format!("its terms have different numbers of scales for {channels} channels"));
         }
         let order = self.terms.len() as u32;
@@ -220,7 +234,8 @@ impl Pattern {
         }
         let means = known.map_or_else(Vec::new, |known| known.means.clone());
         let (scales, nodes) = (first.scale.clone(), self.nodes);
-        Ok(SeriesPlan { terms: self.terms.into_iter().map(|t| t.digits).collect(), scales, precision, means, nodes })
+        let terms = self.terms.into_iter().map(|t| t.digits).collect();
+        Ok(SeriesPlan { terms, scales, block, precision, means, nodes })
     }
 
     /// Bits per term: the ratio of successive scales, or of a single term, its storage.
@@ -254,7 +269,7 @@ impl SeriesPlan {
         };
         let terms = self.terms.iter().map(digits).collect::<Result<Vec<_>, _>>()?;
         let (shape, axis) = (geometry.weight_shape(), geometry.channel_axis());
-        Series::from_terms(name, self.precision, shape, axis, self.scales.clone(), &terms, self.means.clone())
-            .map_err(|e| Error::Artefact { file: file.to_owned(), name: shown(name), reason: e.to_string() })
+        let (scales, means) = (self.scales.clone(), self.means.clone());
+        Series::from_terms(name, self.precision, shape, axis, scales, self.block, &terms, means).map_err(|e| Error::Artefact { file: file.to_owned(), name: shown(name), reason: e.to_string() })
     }
 }

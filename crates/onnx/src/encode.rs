@@ -1,10 +1,16 @@
 //! A layer in the form it has in a file: packed terms, scales, bias and what the metadata says of it.
 //!
 //! A term of `X` bits is stored in the smallest of 2, 4 and 8 bits that holds it. An encoded layer is small (a byte per
-//! weight at int4x2), so that a model can be expanded one layer at a time.
+//! weight at int4x2), so that a model can be expanded one layer at a time. Where all layers together are still too much,
+//! terms are dropped and made again when they are written.
+
+use std::io;
+use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
-use fpxint::{ExpandedLayer, Geometry, Precision, pack, packed_len, unpack};
+use fpxint::{ExpandedLayer, Geometry, Precision, Settings, expand_layer, pack, packed_len, unpack};
+
+use crate::Model;
 
 /// An expanded layer, packed.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,9 +21,14 @@ pub struct EncodedLayer {
     pub(crate) activations: Precision,
     /// Bits that a digit is packed in: 2, 4 or 8.
     pub(crate) storage: u32,
-    pub(crate) terms: Vec<Bytes>,
-    /// Per term, one value a channel or one in all.
+    /// Empty once dropped.
+    terms: Vec<Bytes>,
+    /// How to make dropped terms again.
+    settings: Option<Settings>,
+    /// Per term, one value a channel, one in all, or one a block.
     pub(crate) scales: Vec<Vec<f32>>,
+    /// Size of the blocks along the input axis that have scales of their own.
+    pub(crate) block: Option<usize>,
     pub(crate) bias: Option<Vec<f32>>,
     pub(crate) bounds: Vec<f64>,
     pub(crate) means: Vec<Vec<i64>>,
@@ -38,7 +49,9 @@ pub fn encode(layer: &ExpandedLayer) -> EncodedLayer {
         weights,
         activations: layer.activations,
         storage,
+        settings: None,
         terms: orders.clone().map(|i| pack(&layer.weight.term(i), storage).into()).collect(),
+        block: layer.weight.block(),
         scales: orders.clone().map(|i| layer.weight.term_scales(i)).collect(),
         bias: layer.bias.clone(),
         bounds: orders.map(|i| layer.weight.worst_bound(i)).collect(),
@@ -69,23 +82,68 @@ impl EncodedLayer {
 
     /// Bytes of terms, scales and bias.
     pub fn bytes(&self) -> u64 {
-        let terms: usize = self.terms.iter().map(Bytes::len).sum();
+        let terms = self.scales.len() * self.term_len(self.storage);
         let floats: usize = self.scales.iter().map(Vec::len).sum::<usize>() + self.bias.as_ref().map_or(0, Vec::len);
         (terms + 4 * floats) as u64
     }
 
+    /// Frees the terms, by far the largest part. Writing expands the layer once more, with the `settings` it was made by.
+    pub fn drop_terms(&mut self, settings: Settings) {
+        (self.terms, self.settings) = (Vec::new(), Some(settings));
+    }
+
     /// Bytes of a term packed in `storage` bits.
-    pub(crate) fn term_len(&self, storage: u32) -> usize {
+    fn term_len(&self, storage: u32) -> usize {
         packed_len(self.geometry.weight_shape().iter().product(), storage)
     }
 
     /// Term `i` (from 0) packed in `storage` bits, which hold its digits.
-    pub(crate) fn term(&self, i: usize, storage: u32) -> Bytes {
+    fn term(&self, i: usize, storage: u32) -> Bytes {
         if storage == self.storage {
             return self.terms[i].clone();
         }
         let len = self.geometry.weight_shape().iter().product();
         let digits = unpack(&self.terms[i], len, self.storage).expect("a term is packed by `encode`");
         pack(&digits, storage).into()
+    }
+}
+
+/// The terms of a layer as they are written: those it holds, or made again while they are needed.
+#[derive(Debug)]
+pub(crate) struct Terms<'a> {
+    model: &'a Model,
+    /// Of the layer in the model.
+    index: usize,
+    layer: &'a EncodedLayer,
+    again: Mutex<Option<EncodedLayer>>,
+}
+
+impl<'a> Terms<'a> {
+    /// The terms of layer `index` of `model`.
+    pub fn new(model: &'a Model, index: usize, layer: &'a EncodedLayer) -> Self {
+        Self { model, index, layer, again: Mutex::new(None) }
+    }
+
+    /// Bytes of a term packed in `storage` bits.
+    pub fn len(&self, storage: u32) -> usize {
+        self.layer.term_len(storage)
+    }
+
+    /// Term `i` (from 0) packed in `storage` bits. Dropped terms stay in memory until the last one was asked for.
+    pub fn packed(&self, i: usize, storage: u32) -> io::Result<Bytes> {
+        let Some(settings) = &self.layer.settings else { return Ok(self.layer.term(i, storage)) };
+        let mut again = self.again.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = match again.take() {
+            Some(made) => made,
+            None => {
+                let layer = self.model.layer(self.index).map_err(io::Error::other)?;
+                encode(&expand_layer(&layer, settings).map_err(|e| io::Error::other(crate::Error::from(e)))?)
+            }
+        };
+        let term = made.term(i, storage);
+        if i + 1 < made.terms.len() {
+            *again = Some(made);
+        }
+        Ok(term)
     }
 }

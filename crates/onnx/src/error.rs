@@ -165,6 +165,14 @@ pub enum Error {
     /// An expansion that cannot be made.
     #[error(transparent)]
     Expand(#[from] fpxint::Error),
+    /// Scales in blocks need an operator set that the model cannot be raised to.
+    #[error("{path:?} cannot hold scales of groups of inputs, which need operator set 21: {reason}; use one scale a channel")]
+    Blocks {
+        /// The target.
+        path: PathBuf,
+        /// The node in the way.
+        reason: String,
+    },
     /// The artefact cannot be written; nothing was left behind and an existing file is untouched.
     #[error("{path:?} cannot be written: {source}")]
     Write {

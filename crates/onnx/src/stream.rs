@@ -10,12 +10,13 @@
 
 use std::io::{self, Write};
 use std::mem::take;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len, message};
 
-use crate::encode::EncodedLayer;
+use crate::encode::Terms;
 use crate::external::Place;
 use crate::proto::tensor_proto::DataLocation;
 use crate::proto::{GraphProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto};
@@ -37,7 +38,7 @@ pub(crate) enum Data<'a> {
     /// In memory.
     Held(Bytes),
     /// Term `term` of a layer, packed in `bits`.
-    Term { layer: &'a EncodedLayer, term: usize, bits: u32 },
+    Term { terms: Arc<Terms<'a>>, term: usize, bits: u32 },
     /// In another file.
     Elsewhere(Place),
 }
@@ -46,7 +47,7 @@ impl Data<'_> {
     fn len(&self) -> u64 {
         match self {
             Self::Held(bytes) => bytes.len() as u64,
-            Self::Term { layer, bits, .. } => layer.term_len(*bits) as u64,
+            Self::Term { terms, bits, .. } => terms.len(*bits) as u64,
             Self::Elsewhere(place) => place.length,
         }
     }
@@ -54,7 +55,7 @@ impl Data<'_> {
     fn write(&self, to: &mut dyn Write) -> io::Result<()> {
         match self {
             Self::Held(bytes) => to.write_all(bytes),
-            Self::Term { layer, term, bits } => to.write_all(&layer.term(*term, *bits)),
+            Self::Term { terms, term, bits } => to.write_all(&terms.packed(*term, *bits)?),
             Self::Elsewhere(place) => place.copy(to),
         }
     }

@@ -21,10 +21,11 @@ use crate::error::shown;
 use crate::external::of_stream;
 use crate::layers::Plan;
 use crate::model::Model;
-use crate::node::{input, int_attribute, make};
+use crate::node::{input, make};
 use crate::persist::persist;
-use crate::proto::{ModelProto, NodeProto, StringStringEntryProto, TensorProto, tensor_proto::DataType};
-use crate::stream::{Data, Parts};
+use crate::proto::{ModelProto, NodeProto, StringStringEntryProto};
+use crate::stream::{Data, Outside, Parts};
+use crate::terms::add_terms;
 use crate::{Error, Unraisable, check, raise};
 
 /// What was written.
@@ -46,13 +47,13 @@ pub struct Written {
 
 /// A form of the terms, and what it asks of the file.
 #[derive(Debug, Clone, Copy)]
-struct Form {
+pub(crate) struct Form {
     /// Narrowest type a digit is stored in.
-    bits: u32,
-    opset: i64,
-    ir_version: i64,
+    pub bits: u32,
+    pub opset: i64,
+    pub ir_version: i64,
     /// DequantizeLinear, or else Mul and Cast.
-    dequantize: bool,
+    pub dequantize: bool,
 }
 
 /// From the narrowest to the one that any model takes.
@@ -62,6 +63,9 @@ const FORMS: [Form; 4] = [
     Form { bits: 8, opset: 13, ir_version: 4, dequantize: true },
     Form { bits: 8, opset: 7, ir_version: 4, dequantize: false },
 ];
+
+/// Scales in blocks need the operator set of INT4, whatever type their terms have.
+const BLOCKS: Form = FORMS[1];
 
 /// Largest file protobuf can be.
 const MAX_BYTES: u64 = (1 << 31) - 1;
@@ -73,12 +77,21 @@ const MAX_BYTES: u64 = (1 << 31) - 1;
 /// that no more than one of them is in memory beside `model` and `layers`.
 ///
 /// # Errors
-/// [`Error::Write`] and [`Error::ExternalData`]; then nothing is left behind and existing files are untouched.
+/// [`Error::Write`], [`Error::ExternalData`] and, where layers have scales in blocks, [`Error::Blocks`]; then nothing is left
+/// behind and existing files are untouched.
 ///
 /// # Panics
 /// If an encoded layer is none of the model's: a mistake of the caller.
 pub fn write(model: &Model, layers: &[EncodedLayer], path: &Path) -> Result<Written, Error> {
     write_within(model, layers, path, MAX_BYTES)
+}
+
+/// What [`write()`] would write to `path`, where nothing is changed.
+///
+/// # Errors
+/// Those of [`write()`] that need no writing.
+pub fn preview(model: &Model, layers: &[EncodedLayer], path: &Path) -> Result<Written, Error> {
+    assemble(model, layers, path, MAX_BYTES, &|_, _| Ok(()))
 }
 
 /// [`write()`] with another limit on the size of one file; for tests.
@@ -87,7 +100,23 @@ pub fn write(model: &Model, layers: &[EncodedLayer], path: &Path) -> Result<Writ
 /// As [`write()`].
 #[doc(hidden)]
 pub fn write_within(model: &Model, layers: &[EncodedLayer], path: &Path, limit: u64) -> Result<Written, Error> {
-    let Artefact { proto, form, note, terms } = artefact(model, layers);
+    assemble(model, layers, path, limit, &|parts, outside| match outside {
+        Some((place, outside)) => persist(path, &|to| parts.write(to), Some((place, &|to| outside.write(to)))),
+        None => persist(path, &|to| parts.write(to), None),
+    })
+}
+
+/// Takes the model's artefact apart for files of at most `limit` bytes, and `keep`s it.
+fn assemble(
+    model: &Model,
+    layers: &[EncodedLayer],
+    path: &Path,
+    limit: u64,
+    keep: &dyn Fn(&Parts, Option<(&Path, &Outside)>) -> io::Result<()>,
+) -> Result<Written, Error> {
+    let made = artefact(model, layers);
+    let Artefact { proto, form, note, terms } =
+        made.map_err(|obstacle| Error::Blocks { path: path.to_owned(), reason: cause(&obstacle) })?;
     let failed = |source| of_stream(source, |source| Error::Write { path: path.to_owned(), source });
     let (opset, ir_version) = (check::opset(&proto).unwrap_or(0), proto.ir_version.unwrap_or(0));
     let mut parts = Parts::new(proto, |tensor| match terms.get(tensor.name()) {
@@ -103,10 +132,10 @@ pub fn write_within(model: &Model, layers: &[EncodedLayer], path: &Path, limit: 
             return Err(failed(io::Error::other("its graph alone is beyond 2 GiB, which protobuf cannot hold")));
         }
         bytes = parts.len() + outside.bytes;
-        persist(path, &|to| parts.write(to), Some((&place, &|to| outside.write(to)))).map_err(failed)?;
+        keep(&parts, Some((&place, &outside))).map_err(failed)?;
         data = Some(place);
     } else {
-        persist(path, &|to| parts.write(to), None).map_err(failed)?;
+        keep(&parts, None).map_err(failed)?;
     }
     let narrowest = layers.iter().map(|layer| layer.storage.max(form.bits)).min().unwrap_or(8);
     let storage = match narrowest {
@@ -137,7 +166,7 @@ struct Artefact<'a> {
     terms: HashMap<String, Data<'a>>,
 }
 
-fn artefact<'a>(model: &Model, layers: &'a [EncodedLayer]) -> Artefact<'a> {
+fn artefact<'a>(model: &'a Model, layers: &'a [EncodedLayer]) -> Result<Artefact<'a>, Unraisable> {
     let by_name: HashMap<&str, &EncodedLayer> = layers.iter().map(|layer| (layer.name.as_str(), layer)).collect();
     let encoded: Vec<Option<&EncodedLayer>> =
         model.plans.iter().map(|plan| by_name.get(plan.name.as_str()).copied()).collect();
@@ -147,36 +176,49 @@ fn artefact<'a>(model: &Model, layers: &'a [EncodedLayer]) -> Artefact<'a> {
     }
     let narrowest = layers.iter().map(|layer| layer.storage).min().unwrap_or(8);
     let (mut proto, names) = stripped(model, &encoded);
-    let (form, obstacle) = if layers.is_empty() { (FORMS[3], None) } else { lift(&mut proto, narrowest) };
+    let blocked = layers.iter().any(|layer| layer.block.is_some());
+    let (form, obstacle) = if layers.is_empty() { (FORMS[3], None) } else { lift(&mut proto, narrowest, blocked)? };
     proto.ir_version = Some(proto.ir_version.unwrap_or(0).max(form.ir_version));
-    let terms = add_terms(&mut proto, &encoded, &names, form);
+    let terms = add_terms(&mut proto, model, &encoded, &names, form);
     proto.metadata_props = metadata(model, &encoded);
     let note = obstacle.map(|unraisable| note(&unraisable, form, check::opset(&proto).unwrap_or(0)));
-    Artefact { proto, form, note, terms }
+    Ok(Artefact { proto, form, note, terms })
 }
 
 fn note(unraisable: &Unraisable, form: Form, opset: i64) -> String {
+    format!("terms are stored as INT{} in operator set {opset}: {}", form.bits, cause(unraisable))
+}
+
+/// The node that keeps the operator set low, and why.
+fn cause(unraisable: &Unraisable) -> String {
     let node = match (unraisable.node.as_str(), unraisable.op_type.as_str()) {
         ("", "") => "the model".to_owned(),
         (node, op) => format!("node {} ({})", shown(node), shown(op)),
     };
     let reason = unraisable.reason.escape_debug();
-    format!("terms are stored as INT{} in operator set {opset}: {node} cannot be raised, {reason}", form.bits)
+    format!("{node} cannot be raised, {reason}")
 }
 
-/// Raises a model to the narrowest form it can take; says what kept it from a narrower one.
-fn lift(proto: &mut ModelProto, narrowest: u32) -> (Form, Option<Unraisable>) {
+/// Raises a model to the narrowest form it can take; says what kept it from a narrower one. `Err` where terms in blocks keep
+/// it from all.
+fn lift(proto: &mut ModelProto, narrowest: u32, blocked: bool) -> Result<(Form, Option<Unraisable>), Unraisable> {
     let mut obstacle = None;
-    for form in FORMS.into_iter().filter(|form| form.bits >= narrowest) {
+    for mut form in FORMS.into_iter().filter(|form| form.bits >= narrowest && (form.dequantize || !blocked)) {
+        if blocked && form.opset < BLOCKS.opset {
+            (form.opset, form.ir_version) = (BLOCKS.opset, BLOCKS.ir_version);
+        }
         if check::opset(proto).is_some_and(|opset| opset >= form.opset) {
-            return (form, obstacle);
+            return Ok((form, obstacle));
         }
         match raise(proto, form.opset) {
-            Ok(()) => return (form, obstacle),
+            Ok(()) => return Ok((form, obstacle)),
             Err(unraisable) => _ = obstacle.get_or_insert(unraisable),
         }
     }
-    (FORMS[3], obstacle)
+    match obstacle {
+        Some(obstacle) if blocked => Err(obstacle),
+        obstacle => Ok((FORMS[3], obstacle)),
+    }
 }
 
 /// The model with each encoded layer reading a weight that is not there yet.
@@ -229,98 +271,6 @@ fn layer_nodes(
             node.input.extend(bias);
             vec![node]
         }
-    }
-}
-
-/// Adds the tensors of every encoded layer, and at the front of the graph the nodes that sum its terms. Gives the data of
-/// the terms, which their tensors do not hold.
-fn add_terms<'a>(
-    proto: &mut ModelProto,
-    encoded: &[Option<&'a EncodedLayer>],
-    names: &Names,
-    form: Form,
-) -> HashMap<String, Data<'a>> {
-    let mut terms = HashMap::new();
-    let Some(graph) = proto.graph.as_mut() else { return terms };
-    let mut nodes = Vec::new();
-    for (i, layer) in encoded.iter().enumerate().filter_map(|(i, layer)| Some((i, (*layer)?))) {
-        let mut sum: Option<String> = None;
-        for t in 0..layer.terms.len() {
-            let last = t + 1 == layer.terms.len();
-            let part = |part: &str| names.of(i, &format!("{part}{}", t + 1));
-            let bits = layer.storage.max(form.bits);
-            terms.insert(part("term"), Data::Term { layer, term: t, bits });
-            graph.initializer.push(term_tensor(layer, bits, part("term")));
-            graph.initializer.push(scale_tensor(layer, t, form, part("scale")));
-            let whole = if last { names.of(i, "weight") } else { part("sum") };
-            let scaled = if last && sum.is_none() { whole.clone() } else { part("scaled") };
-            nodes.extend(scaled_term(layer, form, &part("term"), &part("scale"), &scaled));
-            sum = Some(match sum {
-                None => scaled,
-                Some(sum) => {
-                    nodes.push(make("", "Add", &[&sum, &scaled], &whole));
-                    whole
-                }
-            });
-        }
-        if let Some(bias) = &layer.bias {
-            graph.initializer.push(float_tensor(bias, vec![bias.len() as i64], names.of(i, "bias")));
-        }
-    }
-    nodes.append(&mut graph.node);
-    graph.node = nodes;
-    terms
-}
-
-/// `DequantizeLinear(term, scale)` or `Mul(Cast(term), scale)`.
-fn scaled_term(layer: &EncodedLayer, form: Form, term: &str, scale: &str, output: &str) -> Vec<NodeProto> {
-    if form.dequantize {
-        let mut node = make("", "DequantizeLinear", &[term, scale], output);
-        if layer.scales[0].len() > 1 {
-            node.attribute.push(int_attribute("axis", layer.geometry.channel_axis() as i64));
-        }
-        return vec![node];
-    }
-    let float = format!("{term}_float");
-    let mut cast = make("", "Cast", &[term], &float);
-    cast.attribute.push(int_attribute("to", DataType::Float as i64));
-    vec![cast, make("", "Mul", &[&float, scale], output)]
-}
-
-/// A term's tensor without its data.
-fn term_tensor(layer: &EncodedLayer, bits: u32, name: String) -> TensorProto {
-    let dtype = match bits {
-        2 => DataType::Int2,
-        4 => DataType::Int4,
-        _ => DataType::Int8,
-    };
-    TensorProto {
-        dims: layer.geometry.weight_shape().iter().map(|&d| d as i64).collect(),
-        data_type: Some(dtype as i32),
-        name: Some(name),
-        ..TensorProto::default()
-    }
-}
-
-fn scale_tensor(layer: &EncodedLayer, t: usize, form: Form, name: String) -> TensorProto {
-    let scales = &layer.scales[t];
-    let (rank, axis) = (layer.geometry.weight_shape().len(), layer.geometry.channel_axis());
-    let dims = match (scales.len(), form.dequantize) {
-        (1, _) => Vec::new(),
-        (len, true) => vec![len as i64],
-        (len, false) => (0..rank).map(|i| if i == axis { len as i64 } else { 1 }).collect(),
-    };
-    float_tensor(scales, dims, name)
-}
-
-fn float_tensor(values: &[f32], dims: Vec<i64>, name: String) -> TensorProto {
-    let raw: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-    TensorProto {
-        dims,
-        data_type: Some(DataType::Float as i32),
-        name: Some(name),
-        raw_data: Some(raw.into()),
-        ..TensorProto::default()
     }
 }
 

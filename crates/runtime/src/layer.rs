@@ -73,7 +73,7 @@ pub(crate) fn pack(
         let words = balanced_words(&whole(&prefix, series));
         Product::new(shape, Weights::Depthwise(&words), &epilogue, bits)
     } else {
-        let limbs = balanced_limbs(&prefix.q, limb_count(prefix.precision.total_bits()));
+        let limbs = balanced_limbs(&prefix.q, limb_count(prefix.width));
         let weights = match &expanded.geometry {
             Geometry::MatMul(g) if !g.transposed => Weights::InputFirst(&limbs),
             _ => Weights::OutputFirst(&limbs),
@@ -86,7 +86,7 @@ pub(crate) fn pack(
         geometry: expanded.geometry.clone(),
         weights: prefix.precision,
         activations: expanded.activations,
-        products: ExpandedLayer::products(&expanded.geometry, prefix.precision, expanded.activations),
+        products: ExpandedLayer::products(&expanded.geometry, prefix.width, expanded.activations),
         bytes: product.bytes(),
     };
     let layer = Layer { geometry: expanded.geometry.clone(), activations: expanded.activations, product };

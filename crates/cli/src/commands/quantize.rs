@@ -1,9 +1,10 @@
 //! `fpxint quantize`: an FP32 model to its artefact, one layer at a time.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use fpxint::{ExpandedLayer, Precision, Settings, Weight, expand_layer};
 use fpxint_onnx::EncodedLayer;
 use fpxint_runtime::Port;
@@ -11,7 +12,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::print_json;
-use crate::args::{Common, Granularity, Quantize};
+use crate::args::{Common, Quantize};
 use crate::table::{Table, bytes};
 use crate::{Outcome, engine, progress};
 
@@ -68,24 +69,28 @@ pub(crate) fn run(common: &Common, args: &Quantize) -> Result<Outcome> {
             args.model.display()
         );
     }
-    if std::fs::metadata(&args.output).is_ok_and(|existing| !existing.is_file()) {
-        bail!("{}: is there already and is not a file, so it is not replaced", args.output.display());
+    if let Some(output) = &args.output
+        && std::fs::metadata(output).is_ok_and(|existing| !existing.is_file())
+    {
+        bail!("{}: is there already and is not a file, so it is not replaced", output.display());
     }
+    let chosen = chosen(&model, args)?;
     let settings = Settings {
         weights: args.weights,
         activations: args.activations,
-        granularity: match args.granularity {
-            Granularity::Channel => fpxint::Granularity::Channel,
-            Granularity::Tensor => fpxint::Granularity::Tensor,
-        },
+        granularity: args.granularity,
     };
-    let bar = progress::bar(common, "expanding", model.layers().len());
-    let expand = |index: usize| {
-        let layer = expand(&model, index, &settings);
+    let bar = progress::bar(common, "expanding", chosen.len());
+    let held = AtomicU64::new(0);
+    let expand = |&index: &usize| {
+        let (mut layer, report) = expand(&model, index, &settings)?;
+        if held.fetch_add(layer.bytes(), Ordering::Relaxed) + layer.bytes() > MOST_HELD {
+            layer.drop_terms(settings);
+        }
         bar.inc(1);
-        layer
+        Ok((layer, report))
     };
-    let expanded: Result<Vec<_>> = (0..model.layers().len()).into_par_iter().map(expand).collect();
+    let expanded: Result<Vec<_>> = chosen.par_iter().map(expand).collect();
     bar.finish_and_clear();
     let (layers, reports): (Vec<EncodedLayer>, Vec<LayerReport>) =
         expanded.with_context(|| args.model.display().to_string())?.into_iter().unzip();
@@ -93,25 +98,35 @@ pub(crate) fn run(common: &Common, args: &Quantize) -> Result<Outcome> {
     let open = |size: Option<usize>| size.map(|s| s as u64);
     let shape = |port: Port| (port.name, port.shape.into_iter().map(open).collect());
     model.state_output_shapes(&survey.outputs.into_iter().map(shape).collect::<Vec<_>>());
-    let written = fpxint_onnx::write(&model, &layers, &args.output)?;
-    let total: u64 = survey.macs.iter().sum();
-    let weighted: f64 =
-        survey.macs.iter().zip(&reports).map(|(&macs, layer)| macs as f64 * f64::from(layer.products)).sum();
-    let elements = || model.layers().iter().map(|l| l.elements as f64);
-    let bits: f64 = elements().zip(&layers).map(|(n, layer)| n * f64::from(layer.weights().total_bits())).sum();
+    let written = match &args.output {
+        Some(output) if !args.dry_run => fpxint_onnx::write(&model, &layers, output)?,
+        output => fpxint_onnx::preview(&model, &layers, output.as_deref().unwrap_or(Path::new("model.onnx")))?,
+    };
+    let total: u64 = chosen.iter().map(|&index| survey.macs[index]).sum();
+    let weighted = |(&index, layer): (&usize, &LayerReport)| survey.macs[index] as f64 * f64::from(layer.products);
+    let weighted: f64 = chosen.iter().zip(&reports).map(weighted).sum();
+    let elements = |index: usize| model.layers()[index].elements as f64;
+    let all: f64 = (0..model.layers().len()).map(elements).sum();
+    let expanded: f64 = chosen.iter().map(|&index| elements(index)).sum();
+    let bits = expanded * f64::from(args.weights.total_bits()) + (all - expanded) * 32.0;
     let skipped = model.skipped().iter().map(|s| Skipped { name: s.name.clone(), reason: s.reason.clone() });
+    let excluded = (0..model.layers().len()).filter(|index| chosen.binary_search(index).is_err());
+    let excluded = excluded.map(|index| Skipped {
+        name: model.layers()[index].name.clone(),
+        reason: "excluded".to_owned(),
+    });
     let report = Report {
         seconds: start.elapsed().as_secs_f64(),
         bytes_in: model.file_bytes(),
         bytes_out: written.bytes,
         products: weighted / total.max(1) as f64,
-        mean_weight_bits: bits / elements().sum::<f64>(),
+        mean_weight_bits: bits / all,
         opset: written.opset,
         storage: written.storage,
         note: written.note,
-        data: written.data,
+        data: written.data.filter(|_| !args.dry_run),
         layers: reports,
-        skipped: skipped.collect(),
+        skipped: skipped.chain(excluded).collect(),
     };
     if common.json {
         print_json(&report)?;
@@ -120,6 +135,21 @@ pub(crate) fn run(common: &Common, args: &Quantize) -> Result<Outcome> {
     }
     Ok(Outcome::Done)
 }
+
+/// Indices of the layers to expand: those that no pattern excludes.
+fn chosen(model: &fpxint_onnx::Model, args: &Quantize) -> Result<Vec<usize>> {
+    let names = || model.layers().iter().map(|layer| layer.name.as_str());
+    if let Some(pattern) = args.exclude.iter().find(|pattern| !names().any(|name| pattern.is_match(name))) {
+        bail!("--exclude {pattern}: no layer of {} has such a name", args.model.display());
+    }
+    let kept = |(_, name): &(usize, &str)| !args.exclude.iter().any(|pattern| pattern.is_match(name));
+    let chosen: Vec<usize> = names().enumerate().filter(kept).map(|(index, _)| index).collect();
+    ensure!(!chosen.is_empty(), "--exclude leaves no layer of {} to expand", args.model.display());
+    Ok(chosen)
+}
+
+/// Packed layers kept in memory until they are written, in bytes; the terms of those beyond it are made twice.
+const MOST_HELD: u64 = 256 << 20;
 
 /// Expands and packs one layer; only its packed form is kept.
 fn expand(model: &fpxint_onnx::Model, index: usize, settings: &Settings) -> Result<(EncodedLayer, LayerReport)> {
@@ -140,7 +170,7 @@ fn expand(model: &fpxint_onnx::Model, index: usize, settings: &Settings) -> Resu
         bound: expanded.weight.worst_bound(order),
         max_error,
         sparse_fraction: 0.0,
-        products: ExpandedLayer::products(&expanded.geometry, expanded.weight.precision(), expanded.activations),
+        products: ExpandedLayer::products(&expanded.geometry, expanded.weight.width(order), expanded.activations),
     };
     Ok((fpxint_onnx::encode(&expanded), report))
 }
@@ -168,9 +198,10 @@ fn print_table(report: &Report, args: &Quantize) {
     if let Some(data) = &report.data {
         println!("note: large tensors are in {}; keep it beside the model", data.display());
     }
+    let output = args.output.as_ref().filter(|_| !args.dry_run);
     println!(
         "{}: {} from {}, {} terms at opset {}, {:.2} bits a weight, {:.2} products, {:.2} s",
-        args.output.display(),
+        output.map_or("nothing written".to_owned(), |output| output.display().to_string()),
         bytes(report.bytes_out),
         bytes(report.bytes_in),
         report.storage,

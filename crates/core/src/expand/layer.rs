@@ -62,11 +62,11 @@ pub fn expand_layer(layer: &Layer, settings: &Settings) -> Result<ExpandedLayer,
 }
 
 impl ExpandedLayer {
-    /// Integer-product cost relative to one 8-bit product: limbs of the weights times limbs of the activations. Depthwise
-    /// layers multiply 16-bit weights at the cost of 8-bit ones.
-    pub fn products(geometry: &Geometry, weights: Precision, activations: Precision) -> u32 {
-        let weight_bits = if geometry.is_depthwise() { 16 } else { 8 };
-        weights.total_bits().div_ceil(weight_bits) * activations.total_bits().div_ceil(8)
+    /// Integer-product cost relative to one 8-bit product: limbs of weights of `width` bits ([`Series::width`]) times limbs of
+    /// the activations. Depthwise layers multiply 16-bit weights at the cost of 8-bit ones.
+    pub fn products(geometry: &Geometry, width: u32, activations: Precision) -> u32 {
+        let limb = if geometry.is_depthwise() { 16 } else { 8 };
+        width.div_ceil(limb) * activations.total_bits().div_ceil(8)
     }
 }
 

@@ -15,7 +15,8 @@ pub struct Members {
     pub weight_terms: RangeInclusive<u32>,
 }
 
-/// The integers `sum_(i in members) 2^(X (n - i)) W_i`, in the unit `scale_n` of the whole series (eq. 5).
+/// The integers `sum_(i in members) 2^(X (n - i)) W_i`, in the unit `scale_n` of the whole series (eq. 5); with blocks, of the
+/// channel's finest one.
 ///
 /// # Errors
 /// [`Error::Order`] unless the terms are a non-empty range within `1 ..= n`; `name` names the layer.
@@ -30,7 +31,8 @@ pub fn basis_weight(name: &str, series: &Series, members: &Members) -> Result<Ve
         0 => 0,
         _ => drop_digits(q, bits, order - terms) << (bits * (order - terms)),
     };
-    Ok(series.q().iter().map(|&q| (upto(q, last) - upto(q, first - 1)) as i32).collect())
+    let owned = |(i, &q): (usize, &i32)| ((upto(q, last) - upto(q, first - 1)) << series.above_finest(i)) as i32;
+    Ok(series.q().iter().enumerate().map(owned).collect())
 }
 
 #[cfg(test)]

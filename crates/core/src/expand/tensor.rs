@@ -19,7 +19,7 @@
 //! them. A short group, such as a depthwise filter of nine weights, takes the scale with the least sum of squared errors.
 
 use crate::series::{Channels, ZERO_SCALE, element_count};
-use crate::{Error, Precision, Series};
+use crate::{Error, Precision, Series, blocks::Blocks};
 
 /// A group of at most this many values, such as a depthwise filter, takes the scale whose grid fits it best.
 const SHORT_GROUP: usize = 32;
@@ -34,6 +34,9 @@ pub enum Granularity {
     /// One output channel.
     #[default]
     Channel,
+    /// This many consecutive inputs of an output channel. A group's scale is its channel's times a power of two, so that sums
+    /// over the groups stay integer; they widen the integers of a product ([`Series::width`]).
+    Group(usize),
 }
 
 /// Expands a tensor into `precision.order()` integer terms (tensor expansion, theorem 1).
@@ -69,7 +72,11 @@ pub fn expand_tensor(
         largest = vec![largest.iter().copied().fold(0.0, f32::max)];
     }
     let mut scales: Vec<f32> = largest.iter().map(|&c| first_scale(c, precision, 0)).collect();
-    if x.len() / scales.len() <= SHORT_GROUP {
+    let blocks = match granularity {
+        Granularity::Group(size) => Blocks::fit(x, shape, axis, size, &scales, precision),
+        Granularity::Tensor | Granularity::Channel => None,
+    };
+    if blocks.is_none() && x.len() / scales.len() <= SHORT_GROUP {
         let mut groups = vec![Vec::new(); scales.len()];
         for_each_run(x.len(), channels, |channel, run| {
             groups[if scales.len() == 1 { 0 } else { channel }].extend_from_slice(&x[run]);
@@ -85,15 +92,16 @@ pub fn expand_tensor(
         let scale = scales[if scales.len() == 1 { 0 } else { channel }];
         let step = f64::from(scale) * 2f64.powi(-below);
         if step > 0.0 {
-            for (q, &x) in q[run.clone()].iter_mut().zip(&x[run]) {
-                *q = (f64::from(x) / step).round_ties_even() as i32;
+            for i in run {
+                let finer = blocks.as_ref().map_or(0, |blocks| blocks.shift(i));
+                q[i] = (f64::from(x[i]) / step * f64::from(1u32 << finer)).round_ties_even() as i32;
             }
         }
     });
     let top = q.iter().map(|q| i64::from(*q).abs()).max().unwrap_or(0);
     assert!(top <= precision.q_max(), "an integer of {top} is beyond {precision}");
 
-    let mut series = Series { precision, shape: shape.to_vec(), axis, scales, q, means: Vec::new() };
+    let mut series = Series { precision, shape: shape.to_vec(), axis, scales, blocks, q, means: Vec::new() };
     series.means = series.dropped_means();
     Ok(series)
 }

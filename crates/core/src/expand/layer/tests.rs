@@ -67,7 +67,9 @@ fn a_series_keeps_its_integers() {
     let first = expand_layer(&layer(Weight::Float(w)), &settings("int4x3", "int4x2")).unwrap();
     let again = expand_layer(&layer(Weight::Series(first.weight.clone())), &settings("int2x1", "int8x2")).unwrap();
     assert_eq!(again.weight, first.weight);
-    let products = |l: &ExpandedLayer| ExpandedLayer::products(&l.geometry, l.weight.precision(), l.activations);
+    let products = |l: &ExpandedLayer| {
+        ExpandedLayer::products(&l.geometry, l.weight.width(l.weight.precision().order()), l.activations)
+    };
     assert_eq!((products(&first), products(&again)), (2, 4));
 }
 

@@ -105,7 +105,11 @@ proptest! {
         order in 1u32..=4,
         x in prop::collection::vec(prop_oneof![-1e3f32..1e3, -1e-3f32..1e-3, Just(0.0)], 12),
         axis in 0usize..3,
-        granularity in prop_oneof![Just(Granularity::Tensor), Just(Granularity::Channel)],
+        granularity in prop_oneof![
+            Just(Granularity::Tensor),
+            Just(Granularity::Channel),
+            (1usize..4).prop_map(Granularity::Group)
+        ],
     ) {
         let p = Precision::new(bits, order).unwrap();
         let s = expand_tensor("w", &x, &[2, 3, 2], axis, p, granularity).unwrap();

@@ -1,0 +1,114 @@
+//! The sum of scaled integer terms that stands where an expanded weight was; see [`crate::write()`].
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::assemble::Names;
+use crate::encode::{EncodedLayer, Terms};
+use crate::model::Model;
+use crate::node::{int_attribute, make};
+use crate::proto::{ModelProto, NodeProto, TensorProto, tensor_proto::DataType};
+use crate::stream::Data;
+use crate::write::Form;
+
+/// Adds the tensors of every encoded layer, and at the front of the graph the nodes that sum its terms. Gives the data of
+/// the terms, which their tensors do not hold.
+pub(crate) fn add_terms<'a>(
+    proto: &mut ModelProto,
+    model: &'a Model,
+    encoded: &[Option<&'a EncodedLayer>],
+    names: &Names,
+    form: Form,
+) -> HashMap<String, Data<'a>> {
+    let mut data = HashMap::new();
+    let Some(graph) = proto.graph.as_mut() else { return data };
+    let mut nodes = Vec::new();
+    for (i, layer) in encoded.iter().enumerate().filter_map(|(i, layer)| Some((i, (*layer)?))) {
+        let mut sum: Option<String> = None;
+        let terms = Arc::new(Terms::new(model, i, layer));
+        for t in 0..layer.scales.len() {
+            let last = t + 1 == layer.scales.len();
+            let part = |part: &str| names.of(i, &format!("{part}{}", t + 1));
+            let bits = layer.storage.max(form.bits);
+            data.insert(part("term"), Data::Term { terms: terms.clone(), term: t, bits });
+            graph.initializer.push(term_tensor(layer, bits, part("term")));
+            graph.initializer.push(scale_tensor(layer, t, form, part("scale")));
+            let whole = if last { names.of(i, "weight") } else { part("sum") };
+            let scaled = if last && sum.is_none() { whole.clone() } else { part("scaled") };
+            nodes.extend(scaled_term(layer, form, &part("term"), &part("scale"), &scaled));
+            sum = Some(match sum {
+                None => scaled,
+                Some(sum) => {
+                    nodes.push(make("", "Add", &[&sum, &scaled], &whole));
+                    whole
+                }
+            });
+        }
+        if let Some(bias) = &layer.bias {
+            graph.initializer.push(float_tensor(bias, vec![bias.len() as i64], names.of(i, "bias")));
+        }
+    }
+    nodes.append(&mut graph.node);
+    graph.node = nodes;
+    data
+}
+
+/// `DequantizeLinear(term, scale)` or `Mul(Cast(term), scale)`.
+fn scaled_term(layer: &EncodedLayer, form: Form, term: &str, scale: &str, output: &str) -> Vec<NodeProto> {
+    if form.dequantize {
+        let mut node = make("", "DequantizeLinear", &[term, scale], output);
+        if let Some(block) = layer.block {
+            node.attribute.push(int_attribute("axis", layer.geometry.input_axis() as i64));
+            node.attribute.push(int_attribute("block_size", block as i64));
+        } else if layer.scales[0].len() > 1 {
+            node.attribute.push(int_attribute("axis", layer.geometry.channel_axis() as i64));
+        }
+        return vec![node];
+    }
+    let float = format!("{term}_float");
+    let mut cast = make("", "Cast", &[term], &float);
+    cast.attribute.push(int_attribute("to", DataType::Float as i64));
+    vec![cast, make("", "Mul", &[&float, scale], output)]
+}
+
+/// A term's tensor without its data.
+fn term_tensor(layer: &EncodedLayer, bits: u32, name: String) -> TensorProto {
+    let dtype = match bits {
+        2 => DataType::Int2,
+        4 => DataType::Int4,
+        _ => DataType::Int8,
+    };
+    TensorProto {
+        dims: layer.geometry.weight_shape().iter().map(|&d| d as i64).collect(),
+        data_type: Some(dtype as i32),
+        name: Some(name),
+        ..TensorProto::default()
+    }
+}
+
+fn scale_tensor(layer: &EncodedLayer, t: usize, form: Form, name: String) -> TensorProto {
+    let scales = &layer.scales[t];
+    let (shape, axis) = (layer.geometry.weight_shape(), layer.geometry.channel_axis());
+    if let Some(block) = layer.block {
+        let divided = |(i, &dim): (usize, &usize)| if i == layer.geometry.input_axis() { dim.div_ceil(block) } else { dim };
+        let dims = shape.iter().enumerate().map(|dim| divided(dim) as i64).collect();
+        return float_tensor(scales, dims, name);
+    }
+    let dims = match (scales.len(), form.dequantize) {
+        (1, _) => Vec::new(),
+        (len, true) => vec![len as i64],
+        (len, false) => (0..shape.len()).map(|i| if i == axis { len as i64 } else { 1 }).collect(),
+    };
+    float_tensor(scales, dims, name)
+}
+
+fn float_tensor(values: &[f32], dims: Vec<i64>, name: String) -> TensorProto {
+    let raw: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+    TensorProto {
+        dims,
+        data_type: Some(DataType::Float as i32),
+        name: Some(name),
+        raw_data: Some(raw.into()),
+        ..TensorProto::default()
+    }
+}
