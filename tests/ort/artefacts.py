@@ -29,7 +29,8 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
-PRECISIONS = ("int4x2", "int4x3", "int2x3", "int8x1", "int8x2")
+# Precision, and the granularity of the scales where it is not one a channel.
+PRECISIONS = ("int4x2", "int4x3", "int2x3", "int8x1", "int8x2", "int4x1 group:16", "int2x3 group:8", "int8x1 group:32")
 ACTIVATIONS = "int8x2"
 TOLERANCE = 2e-3
 WEIGHT = re.compile(r"fpxint\d*/\d+/weight")
@@ -61,14 +62,22 @@ def session(model, optimised=True):
 
 
 def inputs(runner):
-    """Normal noise for every input, the same at every call; open sizes are two images of 224 pixels a side."""
+    """Noise for every input, the same at every call: normal, or token numbers. Open sizes are two images of 224 pixels a
+    side, or two sentences of sixteen tokens whose mask is one and whose segment is zero."""
     noise = np.random.default_rng(20)
     made = {}
     for port in runner.get_inputs():
-        if port.type != "tensor(float)":
-            raise Failure(f"input {port.name} is a {port.type}, but only float inputs are made here")
-        shape = [size if isinstance(size, int) else 2 if axis == 0 else 224 for axis, size in enumerate(port.shape)]
-        made[port.name] = noise.standard_normal(shape).astype(np.float32)
+        if port.type not in ("tensor(float)", "tensor(int64)"):
+            raise Failure(f"input {port.name} is a {port.type}, but only float and int64 inputs are made here")
+        tokens = port.type == "tensor(int64)"
+        length = 16 if tokens else 224
+        shape = [size if isinstance(size, int) else 2 if axis == 0 else length for axis, size in enumerate(port.shape)]
+        if not tokens:
+            made[port.name] = noise.standard_normal(shape).astype(np.float32)
+        elif "mask" in port.name or "type" in port.name:
+            made[port.name] = np.full(shape, int("mask" in port.name), np.int64)
+        else:
+            made[port.name] = noise.integers(0, 1000, shape)
     return made
 
 
@@ -94,8 +103,11 @@ def term(makers, constants, name):
         raise Failure(f"{name} is made by {node.op_type}")
     digits = numpy_helper.to_array(constants[stored]).astype(np.int64)
     scale = numpy_helper.to_array(constants[scale])
-    if node.op_type == "DequantizeLinear" and scale.ndim == 1:
-        axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
+    axis, block = (next((a.i for a in node.attribute if a.name == name), default)
+                   for name, default in (("axis", 1), ("block_size", 0)))
+    if block:
+        scale = np.repeat(scale, block, axis)[tuple(slice(size) for size in digits.shape)]
+    elif node.op_type == "DequantizeLinear" and scale.ndim == 1:
         scale = scale.reshape([-1 if i == axis % digits.ndim else 1 for i in range(digits.ndim)])
     return digits, scale
 
@@ -137,10 +149,12 @@ def ran(program, path, feed, folder):
 def examine(program, source, weights, folder):
     """A row of the table, and what does not hold."""
     faults = []
-    bits = int(weights.removeprefix("int").split("x")[0])
+    precision, *granularity = weights.split()
+    bits = int(precision.removeprefix("int").split("x")[0])
+    flags = ["--weights", precision, *(flag for size in granularity for flag in ("--granularity", size))]
     paths = [folder / f"{threads}.onnx" for threads in (1, 2)]
     for threads, path in zip((1, 2), paths):
-        report = fpxint(program, "quantize", source, "-o", path, "--weights", weights, "--threads", threads)
+        report = fpxint(program, "quantize", source, "-o", path, *flags, "--threads", threads)
     written = paths[0].read_bytes()
     same = written == paths[1].read_bytes()
     model = onnx.load_from_string(written)

@@ -97,7 +97,8 @@ impl Blocks {
         }
         for ((shift, &scale), &channel) in blocks.shifts.iter_mut().zip(scales).zip(&channel) {
             let found = (0..=most(precision)).find(|&s| coarsest[channel] / (1u32 << s) as f32 == scale);
-            let found = found.ok_or_else(|| format!("block scale {scale} is not {} over a power of two", coarsest[channel]))?;
+            let found =
+                found.ok_or_else(|| format!("block scale {scale} is not {} over a power of two", coarsest[channel]))?;
             *shift = found as u8;
         }
         blocks.finest = blocks.shifts.iter().copied().max().map_or(0, u32::from);

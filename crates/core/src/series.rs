@@ -178,7 +178,8 @@ impl Series {
         let down = self.precision.bits() * (term - 1);
         match &self.blocks {
             Some(blocks) => {
-                let scale = |(channel, shift): (usize, u32)| self.scale(channel) * power_of_two(-((down + shift) as i32));
+                let scale =
+                    |(channel, shift): (usize, u32)| self.scale(channel) * power_of_two(-((down + shift) as i32));
                 blocks.shifts(self.channels()).map(scale).collect()
             }
             None => self.scales.iter().map(|&s| s * power_of_two(-(down as i32))).collect(),

@@ -270,6 +270,7 @@ impl SeriesPlan {
         let terms = self.terms.iter().map(digits).collect::<Result<Vec<_>, _>>()?;
         let (shape, axis) = (geometry.weight_shape(), geometry.channel_axis());
         let (scales, means) = (self.scales.clone(), self.means.clone());
-        Series::from_terms(name, self.precision, shape, axis, scales, self.block, &terms, means).map_err(|e| Error::Artefact { file: file.to_owned(), name: shown(name), reason: e.to_string() })
+        Series::from_terms(name, self.precision, shape, axis, scales, self.block, &terms, means)
+            .map_err(|e| Error::Artefact { file: file.to_owned(), name: shown(name), reason: e.to_string() })
     }
 }

@@ -166,7 +166,9 @@ pub enum Error {
     #[error(transparent)]
     Expand(#[from] fpxint::Error),
     /// Scales in blocks need an operator set that the model cannot be raised to.
-    #[error("{path:?} cannot hold scales of groups of inputs, which need operator set 21: {reason}; use one scale a channel")]
+    #[error(
+        "{path:?} cannot hold scales of groups of inputs, which need operator set 21: {reason}; use one scale a channel"
+    )]
     Blocks {
         /// The target.
         path: PathBuf,

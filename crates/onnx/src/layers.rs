@@ -53,6 +53,23 @@ pub(crate) struct Found {
     pub skipped: Vec<Skipped>,
 }
 
+impl Found {
+    /// In an artefact, layers that are no series were excluded from it and are no layers of it.
+    fn settled(mut self) -> Self {
+        if self.plans.iter().any(|plan| matches!(plan.source, Source::Series(_))) {
+            let (series, floats) = self.plans.into_iter().partition(|plan| matches!(plan.source, Source::Series(_)));
+            self.plans = series;
+            let excluded = |plan: Plan| Skipped {
+                name: plan.name,
+                op_type: plan.op_type.to_owned(),
+                reason: "it was left in full precision".to_owned(),
+            };
+            self.skipped.extend(floats.into_iter().map(excluded));
+        }
+        self
+    }
+}
+
 /// Finds the layers of a checked graph.
 pub(crate) fn find(index: &Index, metadata: &Metadata, file: &str) -> Result<Found, Error> {
     // An unnamed layer is named after its output, and no other node may have that name.
@@ -67,7 +84,7 @@ pub(crate) fn find(index: &Index, metadata: &Metadata, file: &str) -> Result<Fou
             _ => {}
         }
     }
-    Ok(finder.found)
+    Ok(finder.found.settled())
 }
 
 struct Finder<'a> {

@@ -90,7 +90,8 @@ fn scale_tensor(layer: &EncodedLayer, t: usize, form: Form, name: String) -> Ten
     let scales = &layer.scales[t];
     let (shape, axis) = (layer.geometry.weight_shape(), layer.geometry.channel_axis());
     if let Some(block) = layer.block {
-        let divided = |(i, &dim): (usize, &usize)| if i == layer.geometry.input_axis() { dim.div_ceil(block) } else { dim };
+        let divided =
+            |(i, &dim): (usize, &usize)| if i == layer.geometry.input_axis() { dim.div_ceil(block) } else { dim };
         let dims = shape.iter().enumerate().map(|dim| divided(dim) as i64).collect();
         return float_tensor(scales, dims, name);
     }

@@ -75,11 +75,7 @@ pub(crate) fn run(common: &Common, args: &Quantize) -> Result<Outcome> {
         bail!("{}: is there already and is not a file, so it is not replaced", output.display());
     }
     let chosen = chosen(&model, args)?;
-    let settings = Settings {
-        weights: args.weights,
-        activations: args.activations,
-        granularity: args.granularity,
-    };
+    let settings = Settings { weights: args.weights, activations: args.activations, granularity: args.granularity };
     let bar = progress::bar(common, "expanding", chosen.len());
     let held = AtomicU64::new(0);
     let expand = |&index: &usize| {
@@ -111,10 +107,8 @@ pub(crate) fn run(common: &Common, args: &Quantize) -> Result<Outcome> {
     let bits = expanded * f64::from(args.weights.total_bits()) + (all - expanded) * 32.0;
     let skipped = model.skipped().iter().map(|s| Skipped { name: s.name.clone(), reason: s.reason.clone() });
     let excluded = (0..model.layers().len()).filter(|index| chosen.binary_search(index).is_err());
-    let excluded = excluded.map(|index| Skipped {
-        name: model.layers()[index].name.clone(),
-        reason: "excluded".to_owned(),
-    });
+    let excluded =
+        excluded.map(|index| Skipped { name: model.layers()[index].name.clone(), reason: "excluded".to_owned() });
     let report = Report {
         seconds: start.elapsed().as_secs_f64(),
         bytes_in: model.file_bytes(),

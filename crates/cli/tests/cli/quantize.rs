@@ -51,7 +51,7 @@ fn what_is_skipped_is_listed_with_its_reason() {
 fn the_same_bytes_come_from_any_number_of_threads() {
     let folder = Folder::new();
     for weights in ["int4x2", "int2x3", "int8x1", "int3x4", "int5x3", "int8x4"] {
-        for granularity in ["channel", "tensor"] {
+        for granularity in ["channel", "tensor", "group:3"] {
             let written = [1, 2, 7].map(|threads| {
                 let flags = format!("--weights {weights} --granularity {granularity} --threads {threads} --quiet");
                 folder.run(&format!("quantize digits.onnx -o out.onnx {flags}")).done();
@@ -113,4 +113,66 @@ fn an_operator_that_cannot_be_raised_keeps_terms_wide() {
     assert!(table.lines().any(|line| line.starts_with("note: ") && line.contains("`jitter`")), "{table}");
     let digest = |line: &str| folder.run(&format!("run {line} -i input=x.npy --json")).done().stdout;
     assert_eq!(digest("out.onnx"), digest("digits.onnx --weights int2x3 --activations int4x2"));
+}
+
+#[test]
+fn excluded_layers_stay_in_full_precision() {
+    let folder = Folder::new();
+    let report = folder.run("quantize digits.onnx -o out.onnx --exclude _dw$ --exclude ^stem$ --json").done().json();
+    let names = |key: &str| -> Vec<String> {
+        report[key].as_array().unwrap().iter().map(|l| l["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names("skipped"), ["stem", "block1_dw", "block2_dw"]);
+    assert_eq!(names("layers"), ["block1_pw", "down", "block2_pw", "head", "classifier"]);
+    assert!(report["skipped"].as_array().unwrap().iter().all(|s| s["reason"] == "excluded"));
+    // Part of the weights keeps 32 bits.
+    let bits = number(&report, "mean_weight_bits");
+    assert!(8.0 < bits && bits < 32.0, "{bits}");
+    // The artefact runs, and its excluded layers are as exact as in the source.
+    folder.run("compare digits.onnx out.onnx -i input=x.npy --max-relative 0.1 --json").done();
+    let all = folder.run("compare digits.onnx digits.onnx --weights int4x2 --activations int4x2 -i input=x.npy --json");
+    let some = folder.run("compare digits.onnx out.onnx -i input=x.npy --json").done().json();
+    assert_ne!(all.done().json()["outputs"], some["outputs"]);
+
+    folder.refuses("quantize digits.onnx -o no.onnx --exclude nonsense", &["--exclude nonsense", "no layer"]);
+    folder.refuses("quantize digits.onnx -o no.onnx --exclude .", &["leaves no layer"]);
+    folder.refuses("quantize digits.onnx -o no.onnx --exclude (", &["--exclude", "unclosed group"]);
+}
+
+#[test]
+fn a_dry_run_reports_and_writes_nothing() {
+    let folder = Folder::new();
+    let before = folder.files();
+    let dry = folder.run("quantize digits.onnx --dry-run --json").done().json();
+    let named = folder.run("quantize digits.onnx -o out.onnx --dry-run --json").done().json();
+    assert_eq!(folder.files(), before);
+    let wet = folder.run("quantize digits.onnx -o out.onnx --json").done().json();
+    for key in ["bytes_out", "layers", "opset", "storage", "products"] {
+        assert_eq!((&dry[key], &named[key]), (&wet[key], &wet[key]), "{key}");
+    }
+    let table = folder.run("quantize digits.onnx --dry-run").done();
+    assert!(table.stdout.contains("nothing written"), "{table:?}");
+    folder.refuses("quantize digits.onnx", &["--output"]);
+}
+
+#[test]
+fn groups_of_inputs_are_finer_and_cost_what_is_said() {
+    let folder = Folder::new();
+    let error = |flags: &str| {
+        let report = folder.run(&format!("quantize digits.onnx -o out.onnx {flags} --json")).done().json();
+        folder.run("run out.onnx -i input=x.npy --json").done();
+        let close = folder.run("compare digits.onnx out.onnx -i input=x.npy --activations int8x2 --json").done().json();
+        let error = 1.0 / number(&close["outputs"][0], "sqnr_db");
+        (error, number(&report, "products"))
+    };
+    let (channel, products) = error("--weights int4x1");
+    let (group, grouped) = error("--weights int4x1 --granularity group:4");
+    assert_eq!((products, grouped), (1.0, 1.0), "four bits and what groups shift by are one limb");
+    assert!(group < channel, "{group} {channel}");
+    let (_, products) = error("--weights int8x1 --granularity group:4");
+    assert!(products > 1.0, "eight bits leave no room to shift: {products}");
+    for wrong in ["group", "group:0", "group:x", "row"] {
+        folder
+            .refuses(&format!("quantize digits.onnx -o no.onnx --granularity {wrong}"), &["--granularity", "group:G"]);
+    }
 }

@@ -17,7 +17,8 @@ fn terms_read_back_to_the_same_series() {
     for (bits, order) in [(2, 4), (4, 3), (8, 2), (3, 5), (8, 4)] {
         let s = series(bits, order, &wave(60), &[3, 4, 5], 1);
         let terms: Vec<Vec<i8>> = (1..=order).map(|t| s.term(t)).collect();
-        let read = |means| Series::from_terms("w", s.precision, s.shape.clone(), 1, s.scales.clone(), None, &terms, means);
+        let read =
+            |means| Series::from_terms("w", s.precision, s.shape.clone(), 1, s.scales.clone(), None, &terms, means);
         assert_eq!(read(s.means.clone()).unwrap(), s);
         assert_eq!(read(Vec::new()).unwrap(), s);
     }

@@ -31,7 +31,7 @@ fn every_layer_reads_back_identically() {
     for build in models {
         let model = build.model();
         for precision in ["int4x2", "int4x3", "int2x3", "int8x1", "int8x2", "int3x2", "int6x1", "int4x1", "int2x16"] {
-            for granularity in [Granularity::Channel, Granularity::Tensor] {
+            for granularity in [Granularity::Channel, Granularity::Tensor, Granularity::Group(2)] {
                 let expanded = &expand(&model, precision, granularity)[0];
                 let (proto, again) = artefact(&model, precision, granularity);
                 let layer = again.layer(0).unwrap();
@@ -41,9 +41,8 @@ fn every_layer_reads_back_identically() {
                 assert_eq!(info.weights.unwrap().to_string(), precision);
                 assert_eq!(info.activations, Some(expanded.activations));
                 assert!(again.is_artefact() && again.skipped().is_empty());
-                assert!(
-                    proto.graph.unwrap().node.iter().all(|n| n.op_type() != "DequantizeLinear" || n.input.len() == 2)
-                );
+                let nodes = proto.graph.unwrap().node;
+                assert!(nodes.iter().all(|n| n.op_type() != "DequantizeLinear" || n.input.len() == 2));
             }
         }
     }
@@ -141,4 +140,57 @@ fn int2_falls_back_to_int4_before_int8() {
     assert_eq!((written.storage, written.opset), ("INT4", 21));
     let again = fpxint_onnx::read(&path, &Default::default()).unwrap();
     assert_eq!(again.layer(0).unwrap().weight, Weight::Series(expanded[0].weight.clone()));
+}
+
+#[test]
+fn scales_of_groups_are_those_of_blocked_quantisation() {
+    let (proto, _) = artefact(&conv(13).model(), "int8x1", Granularity::Group(2));
+    let graph = proto.graph.unwrap();
+    let node = graph.node.iter().find(|n| n.op_type() == "DequantizeLinear").unwrap();
+    let attribute = |name: &str| node.attribute.iter().find(|a| a.name() == name).map(|a| a.i());
+    assert_eq!((attribute("axis"), attribute("block_size")), (Some(1), Some(2)));
+    let dims = |name: &str| graph.initializer.iter().find(|t| t.name() == name).unwrap().dims.clone();
+    let (term, mut divided) = (dims(&node.input[0]), dims(&node.input[0]));
+    divided[1] = (term[1] + 1) / 2;
+    assert_eq!(dims(&node.input[1]), divided);
+    assert!(proto.opset_import.iter().any(|set| set.version() >= 21), "blocks came with operator set 21");
+}
+
+#[test]
+fn scales_of_groups_need_operator_set_21() {
+    let mut build = conv(13);
+    build.graph().node[0].output[0] = "h".into();
+    let model = build.op("NoSuchOperator", &["h"], "y").model();
+    let folder = tempfile::tempdir().unwrap();
+    let layers = encoded(&expand(&model, "int4x1", Granularity::Group(2)));
+    let refused = fpxint_onnx::write(&model, &layers, &folder.path().join("a.onnx")).unwrap_err();
+    let text = refused.to_string();
+    assert!(text.contains("operator set 21") && text.contains("one scale a channel"), "{text}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn dropped_terms_are_made_again_as_they_were() {
+    let model = conv(13).model();
+    for precision in ["int4x2", "int2x3", "int8x1"] {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = fpxint::Settings {
+            weights: precision.parse().unwrap(),
+            activations: "int4x2".parse().unwrap(),
+            granularity: Granularity::Channel,
+        };
+        let mut layers = encoded(&expand(&model, precision, Granularity::Channel));
+        let write = |layers: &[_], name: &str| {
+            fpxint_onnx::write(&model, layers, &folder.path().join(name)).unwrap();
+            std::fs::read(folder.path().join(name)).unwrap()
+        };
+        let held = write(&layers, "a.onnx");
+        let bytes = layers[0].bytes();
+        layers[0].drop_terms(settings);
+        assert_eq!(layers[0].bytes(), bytes);
+        assert_eq!(write(&layers, "b.onnx"), held, "{precision}");
+        let told = fpxint_onnx::preview(&model, &layers, &folder.path().join("c.onnx")).unwrap();
+        assert_eq!(told.bytes, held.len() as u64);
+        assert!(!folder.path().join("c.onnx").exists());
+    }
 }

@@ -1,6 +1,6 @@
 //! A layer's output against the specification: integers of the series and the grid, then the stated roundings, in plain code.
 
-use fpxint::{Geometry, Grid, Layer, Series, Settings, expand_layer};
+use fpxint::{Geometry, Granularity, Grid, Layer, Series, Settings, expand_layer};
 use fpxint_reference::{Convolution, convolution};
 
 use crate::build::{int, ints, model, node, tensor, wave};
@@ -73,9 +73,12 @@ fn outputs_are_the_bits_that_the_series_says() {
     ];
     for (groups, channels) in [(1, 5), (2, 6), (4, 4)] {
         let source = source(groups, channels);
-        for (weights, activations, terms) in cases {
+        let granularities = [Granularity::Channel, Granularity::Group(1), Granularity::Group(3)];
+        let cases = granularities.iter().flat_map(|&granularity| cases.map(|case| (granularity, case)));
+        for (granularity, (weights, activations, terms)) in cases {
             let mut options = options(weights, activations);
             options.weight_terms = Some(terms);
+            options.granularity = granularity;
             let settings = Settings {
                 weights: options.weights.unwrap(),
                 activations: options.activations.unwrap(),
@@ -94,7 +97,7 @@ fn outputs_are_the_bits_that_the_series_says() {
             let y = outputs[0].1.to_f32();
             let y: Vec<f32> = y.view().permuted_axes(ndarray::IxDyn(&[0, 2, 3, 1])).iter().copied().collect();
             let got: Vec<u32> = y.iter().map(|v| v.to_bits()).collect();
-            assert_eq!(got, want, "{groups} groups, {weights} at {terms} terms, {activations}");
+            assert_eq!(got, want, "{groups} groups, {granularity:?}, {weights} at {terms} terms, {activations}");
             for (a, exact) in a.iter().zip(&exact) {
                 assert!(
                     (f64::from(*a) - exact).abs() <= exact.abs() * 3e-7 + 1e-7,
