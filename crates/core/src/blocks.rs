@@ -149,7 +149,7 @@ pub(crate) fn input_axis(channel_axis: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use crate::{Granularity, Series, expand_tensor};
+    use crate::{Granularity, Scales, Series, expand_tensor};
 
     fn values(len: usize) -> Vec<f32> {
         // Falls along the input, so that later blocks are finer.
@@ -171,8 +171,9 @@ mod tests {
                     let (x, series) = grouped(shape, axis, size, precision);
                     let order = series.precision().order();
                     let terms: Vec<_> = (1..=order).map(|t| series.term(t)).collect();
-                    let (p, scales, means) = (series.precision(), series.term_scales(1), series.means().to_vec());
-                    let again = Series::from_terms("w", p, shape.to_vec(), axis, scales, series.block(), &terms, means);
+                    let (p, means) = (series.precision(), series.means().to_vec());
+                    let scales = Scales { first: series.term_scales(1), block: series.block() };
+                    let again = Series::from_terms("w", p, shape.to_vec(), axis, scales, &terms, means);
                     assert_eq!(again.unwrap(), series, "{shape:?} {size} {precision}");
                     for t in 1..=order {
                         let (_, ratio) = series.measured_error("w", &x, t).unwrap();
@@ -215,7 +216,15 @@ mod tests {
         let (_, series) = grouped(&[3, 12], 0, 4, "int4x1");
         let read = |scales: Vec<f32>, size| {
             let terms = [series.term(1)];
-            Series::from_terms("w", series.precision(), vec![3, 12], 0, scales, Some(size), &terms, vec![])
+            Series::from_terms(
+                "w",
+                series.precision(),
+                vec![3, 12],
+                0,
+                Scales { first: scales, block: Some(size) },
+                &terms,
+                vec![],
+            )
         };
         let mut scales = series.term_scales(1);
         assert!(read(scales.clone(), 4).is_ok());

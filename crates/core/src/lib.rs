@@ -33,4 +33,4 @@ pub use limbs::{balanced_limbs, balanced_words, limb_count};
 pub use pack::{pack, packed_len, unpack};
 pub use precision::Precision;
 pub use reduce::{Reduce, abelian_add};
-pub use series::{Channels, Prefix, Series};
+pub use series::{Channels, Prefix, Scales, Series};

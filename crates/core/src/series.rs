@@ -42,6 +42,16 @@ pub struct Series {
     pub(crate) means: Vec<Vec<i64>>,
 }
 
+/// The stored scales of a series.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scales {
+    /// `scale_1` of every channel, of the tensor or, with blocks, of every block: in the shape of the tensor, its input axis
+    /// divided by their size.
+    pub first: Vec<f32>,
+    /// Values along the input axis that share a scale.
+    pub block: Option<usize>,
+}
+
 /// What a product with the first `terms` terms needs: `W = unit[c] * (2^shift * q + mean[c])`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Prefix {
@@ -62,8 +72,7 @@ pub struct Prefix {
 impl Series {
     /// A series from its terms, as read back from a file; `terms[i]` holds `M_(i+1)` in the shape of the tensor.
     ///
-    /// `scales` holds `scale_1` of every channel or of the tensor or, with a `block` size, of every block, in the shape of the
-    /// tensor with its input axis divided. `means` may be empty, which stands for means recomputed from the terms.
+    /// `means` may be empty, which stands for means recomputed from the terms.
     ///
     /// # Errors
     /// [`Error::Shape`] where lengths disagree and [`Error::NotASeries`] where a digit, scale or mean is one that no
@@ -73,8 +82,7 @@ impl Series {
         precision: Precision,
         shape: Vec<usize>,
         axis: usize,
-        scales: Vec<f32>,
-        block: Option<usize>,
+        scales: Scales,
         terms: &[Vec<i8>],
         means: Vec<Vec<i64>>,
     ) -> Result<Self, Error> {
@@ -97,6 +105,7 @@ impl Series {
         if let Some(bad) = q.iter().find(|&&q| i64::from(q).abs() > precision.q_max()) {
             return Err(fault(format!("an integer of {bad} is beyond {precision}")));
         }
+        let Scales { first: scales, block } = scales;
         if let Some(bad) = scales.iter().find(|s| !(s.is_finite() && **s >= 0.0)) {
             return Err(fault(format!("scale {bad} is not a step")));
         }

@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 
-use fpxint::{Geometry, Precision, Series};
+use fpxint::{Geometry, Precision, Scales, Series};
 use serde::{Deserialize, Serialize};
 
 use crate::constants::{Constant, wrap};
@@ -125,10 +125,7 @@ pub(crate) struct Pattern {
 #[derive(Debug, Clone)]
 pub(crate) struct SeriesPlan {
     terms: Vec<Constant>,
-    /// `scale_1`.
-    scales: Vec<f32>,
-    /// Size of the blocks that share a scale, where they do.
-    block: Option<usize>,
+    scales: Scales,
     pub precision: Precision,
     means: Vec<Vec<i64>>,
     /// Nodes that make the weight.
@@ -233,9 +230,9 @@ impl Pattern {
             }
         }
         let means = known.map_or_else(Vec::new, |known| known.means.clone());
-        let (scales, nodes) = (first.scale.clone(), self.nodes);
+        let (scales, nodes) = (Scales { first: first.scale.clone(), block }, self.nodes);
         let terms = self.terms.into_iter().map(|t| t.digits).collect();
-        Ok(SeriesPlan { terms, scales, block, precision, means, nodes })
+        Ok(SeriesPlan { terms, scales, precision, means, nodes })
     }
 
     /// Bits per term: the ratio of successive scales, or of a single term, its storage.
@@ -270,7 +267,10 @@ impl SeriesPlan {
         let terms = self.terms.iter().map(digits).collect::<Result<Vec<_>, _>>()?;
         let (shape, axis) = (geometry.weight_shape(), geometry.channel_axis());
         let (scales, means) = (self.scales.clone(), self.means.clone());
-        Series::from_terms(name, self.precision, shape, axis, scales, self.block, &terms, means)
-            .map_err(|e| Error::Artefact { file: file.to_owned(), name: shown(name), reason: e.to_string() })
+        Series::from_terms(name, self.precision, shape, axis, scales, &terms, means).map_err(|e| Error::Artefact {
+            file: file.to_owned(),
+            name: shown(name),
+            reason: e.to_string(),
+        })
     }
 }

@@ -106,14 +106,11 @@ pub fn write_within(model: &Model, layers: &[EncodedLayer], path: &Path, limit: 
     })
 }
 
+/// What becomes of an artefact's file and of the one beside it.
+type Keep<'a> = dyn Fn(&Parts, Option<(&Path, &Outside)>) -> io::Result<()> + 'a;
+
 /// Takes the model's artefact apart for files of at most `limit` bytes, and `keep`s it.
-fn assemble(
-    model: &Model,
-    layers: &[EncodedLayer],
-    path: &Path,
-    limit: u64,
-    keep: &dyn Fn(&Parts, Option<(&Path, &Outside)>) -> io::Result<()>,
-) -> Result<Written, Error> {
+fn assemble(model: &Model, layers: &[EncodedLayer], path: &Path, limit: u64, keep: &Keep) -> Result<Written, Error> {
     let made = artefact(model, layers);
     let Artefact { proto, form, note, terms } =
         made.map_err(|obstacle| Error::Blocks { path: path.to_owned(), reason: cause(&obstacle) })?;

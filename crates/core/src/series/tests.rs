@@ -17,8 +17,17 @@ fn terms_read_back_to_the_same_series() {
     for (bits, order) in [(2, 4), (4, 3), (8, 2), (3, 5), (8, 4)] {
         let s = series(bits, order, &wave(60), &[3, 4, 5], 1);
         let terms: Vec<Vec<i8>> = (1..=order).map(|t| s.term(t)).collect();
-        let read =
-            |means| Series::from_terms("w", s.precision, s.shape.clone(), 1, s.scales.clone(), None, &terms, means);
+        let read = |means| {
+            Series::from_terms(
+                "w",
+                s.precision,
+                s.shape.clone(),
+                1,
+                Scales { first: s.scales.clone(), block: None },
+                &terms,
+                means,
+            )
+        };
         assert_eq!(read(s.means.clone()).unwrap(), s);
         assert_eq!(read(Vec::new()).unwrap(), s);
     }
@@ -29,7 +38,7 @@ fn altered_terms_are_refused() {
     let s = series(4, 2, &wave(6), &[2, 3], 0);
     let terms = vec![s.term(1), s.term(2)];
     let read = |scales: Vec<f32>, terms: &[Vec<i8>], means| {
-        Series::from_terms("w", s.precision, vec![2, 3], 0, scales, None, terms, means)
+        Series::from_terms("w", s.precision, vec![2, 3], 0, Scales { first: scales, block: None }, terms, means)
     };
     let refused = |r: Result<Series, Error>| matches!(r, Err(Error::NotASeries { .. }));
     assert!(refused(read(s.scales.clone(), &terms[..1], vec![])));
