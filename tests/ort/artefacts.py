@@ -2,8 +2,8 @@
 
     artefacts.py PROGRAM [MODEL.onnx ...]
 
-PROGRAM is the `fpxint` command. Without models: assets/digits.onnx of this repository and, where the environment variable
-FPXINT_ASSETS names a folder, every .onnx file below it. Each model is quantized at several precisions of the weights, and
+PROGRAM is the `fpxint` command. Without models: assets/digits.onnx of this repository, the encoders of encoders.py and, where
+the environment variable FPXINT_ASSETS names a folder, every .onnx file below it. Each model is quantized at several precisions of the weights, and
 for each artefact:
 
 * one thread and two write the same bytes;
@@ -28,6 +28,8 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
+
+import encoders
 
 # Precision, and the granularity of the scales where it is not one a channel.
 PRECISIONS = ("int4x2", "int4x3", "int2x3", "int8x1", "int8x2", "int4x1 group:16", "int2x3 group:8", "int8x1 group:32")
@@ -56,6 +58,8 @@ def session(model, optimised=True):
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
+    # Otherwise it multiplies INT4 weights in blocks with activations that it rounds to eight bits.
+    options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
     level = ort.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_ENABLE_ALL if optimised else level.ORT_DISABLE_ALL
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
@@ -203,15 +207,18 @@ def table(rows):
         yield "  ".join(cells).rstrip()
 
 
-def models(given):
-    """The models to quantize."""
+def models(given, folder):
+    """The models to quantize; `folder` takes those made here."""
     if given:
         return [Path(name) for name in given]
     found = [Path(__file__).resolve().parents[2] / "assets" / "digits.onnx"]
+    for opset, gelu in encoders.KINDS:
+        found.append(folder / f"encoder_{opset}_{gelu}.onnx")
+        onnx.save(encoders.encoder(opset, gelu), found[-1])
     if os.environ.get("FPXINT_ASSETS"):
         found += sorted(Path(os.environ["FPXINT_ASSETS"]).rglob("*.onnx"))
     else:
-        print("FPXINT_ASSETS is not set: only digits.onnx is checked", file=sys.stderr)
+        print("FPXINT_ASSETS is not set: only digits.onnx and the encoders are checked", file=sys.stderr)
     return found
 
 
@@ -219,9 +226,14 @@ def main():
     if len(sys.argv) < 2:
         print("usage: artefacts.py PROGRAM [MODEL.onnx ...]", file=sys.stderr)
         return 2
-    program = str(Path(sys.argv[1]).resolve())
+    with tempfile.TemporaryDirectory() as folder:
+        return check(str(Path(sys.argv[1]).resolve()), models(sys.argv[2:], Path(folder)))
+
+
+def check(program, sources):
+    """Prints the table of all checks; 1 if one fails."""
     rows, told = [], []
-    for source in models(sys.argv[2:]):
+    for source in sources:
         for weights in PRECISIONS:
             with tempfile.TemporaryDirectory() as folder:
                 try:
