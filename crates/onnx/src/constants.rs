@@ -149,10 +149,11 @@ impl Constant {
         if !self.views.is_empty() {
             return None;
         }
-        self.base_tensor(graph)
+        self.stored(graph)
     }
 
-    fn base_tensor<'a>(&self, graph: &'a GraphProto) -> Option<&'a TensorProto> {
+    /// The tensor that holds the numbers, whatever lies between it and its reader.
+    pub fn stored<'a>(&self, graph: &'a GraphProto) -> Option<&'a TensorProto> {
         match self.base {
             Base::Initialiser(i) => graph.initializer.get(i),
             Base::Attribute(node, i) => graph.node.get(node)?.attribute.get(i)?.t.as_ref(),
@@ -169,7 +170,7 @@ impl Constant {
 
     /// Values in f32, row-major. `None` unless the type is FLOAT, FLOAT16, BFLOAT16 or DOUBLE, the last rounded.
     pub fn floats(&self, graph: &GraphProto) -> Option<Vec<f32>> {
-        let mut values = match self.base_tensor(graph) {
+        let mut values = match self.stored(graph) {
             Some(tensor) => tensor::floats(tensor)?,
             None => self.doubles(graph)?.into_iter().map(|v| v as f32).collect(),
         };
@@ -213,7 +214,7 @@ impl Constant {
                 _ => {}
             }
         }
-        let tensor = self.base_tensor(graph).filter(|_| self.shape.len() <= 1)?;
+        let tensor = self.stored(graph).filter(|_| self.shape.len() <= 1)?;
         tensor::integers(tensor)
     }
 }

@@ -92,6 +92,11 @@ impl EncodedLayer {
         (self.terms, self.settings) = (Vec::new(), Some(settings));
     }
 
+    /// Bytes of terms and scales, the bias left out.
+    pub fn weight_bytes(&self) -> u64 {
+        self.bytes() - 4 * self.bias.as_ref().map_or(0, Vec::len) as u64
+    }
+
     /// Bytes of a term packed in `storage` bits.
     fn term_len(&self, storage: u32) -> usize {
         packed_len(self.geometry.weight_shape().iter().product(), storage)

@@ -162,6 +162,16 @@ pub enum Error {
         /// The contradiction.
         reason: String,
     },
+    /// A value that cannot be made an output of the graph.
+    #[error("{file}: value {value} cannot be an output of the graph: {reason}")]
+    Exposed {
+        /// The file.
+        file: String,
+        /// Name of the value.
+        value: String,
+        /// Why not.
+        reason: String,
+    },
     /// An expansion that cannot be made.
     #[error(transparent)]
     Expand(#[from] fpxint::Error),

@@ -2,7 +2,8 @@
 //!
 //! * [`read`], [`parse`]: a file to a [`Model`] whose layers are found and whose weights still lie in the file's bytes or in
 //!   other files of its folder; [`Model::layer`] decodes one, with BatchNormalization and constants per channel folded in.
-//! * [`skeleton`]: the graph around the layers, for whoever runs it.
+//! * [`skeleton`]: the graph around the layers, for whoever runs it; [`Model::expose`] adds values to its outputs, and
+//!   [`Model::alone`] makes a model of one layer.
 //! * [`encode`], [`write()`]: expanded layers to an artefact, which is plain ONNX; [`read`] takes it back.
 //! * [`raise`](raise()): a model to a later operator set.
 //!
@@ -11,14 +12,17 @@
 
 #![forbid(unsafe_code)]
 
+mod alone;
 mod artefact;
 mod assemble;
 mod attributes;
 mod check;
 mod constants;
 mod dims;
+mod embedding;
 mod encode;
 mod error;
+mod expose;
 mod external;
 mod fold;
 mod foreign;
@@ -39,6 +43,7 @@ mod widen;
 mod wire;
 mod write;
 
+pub use embedding::Embedding;
 pub use encode::{EncodedLayer, encode};
 pub use error::Error;
 pub use limits::Limits;

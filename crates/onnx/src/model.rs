@@ -11,6 +11,7 @@ use crate::constants::Constant;
 use crate::external::{External, held, is_external};
 use crate::index::Index;
 use crate::layers::{Plan, Source};
+use crate::node::input;
 use crate::proto::tensor_shape_proto::{Dimension, dimension};
 use crate::proto::{GraphProto, ModelProto, TensorProto, TensorShapeProto, ValueInfoProto, type_proto};
 use crate::stream::Data;
@@ -31,6 +32,10 @@ pub struct LayerInfo {
     pub activations: Option<Precision>,
     /// Number of weights.
     pub elements: usize,
+    /// Name of the value that enters it.
+    pub input: String,
+    /// Name of the value that it makes, with everything that is folded into it.
+    pub output: String,
 }
 
 /// A node with constant weights that is left as it is.
@@ -88,6 +93,8 @@ pub struct Model {
     skipped: Vec<Skipped>,
     opset: i64,
     external: Option<External>,
+    /// Outputs that the file does not have.
+    pub(crate) exposed: Vec<ValueInfoProto>,
 }
 
 /// Reads a model file: an FP32, FP16 or BF16 model or an artefact. Initialisers may lie in other files of its folder; of
@@ -150,9 +157,9 @@ fn decode(bytes: Bytes, label: &str, limits: &Limits, folder: Option<&Path>) -> 
         let reason = "it is not part of an expanded weight".to_owned();
         return Err(metadata.fault(label, node, reason));
     }
-    let infos = found.plans.iter().map(info).collect();
+    let infos = found.plans.iter().map(|plan| info(plan, graph)).collect();
     let (plans, skipped, file) = (found.plans, found.skipped, label.to_owned());
-    Ok(Model { file, proto, plans, bytes, infos, skipped, opset, external })
+    Ok(Model { file, proto, plans, bytes, infos, skipped, opset, external, exposed: Vec::new() })
 }
 
 fn oversize(file: String, limits: &Limits) -> Error {
@@ -163,14 +170,14 @@ fn printable_path(path: &Path) -> String {
     path.display().to_string().chars().map(|c| if c.is_control() { '_' } else { c }).collect()
 }
 
-fn series_nodes(plan: &Plan) -> Option<&Vec<usize>> {
+pub(crate) fn series_nodes(plan: &Plan) -> Option<&Vec<usize>> {
     match &plan.source {
         Source::Series(series) => Some(&series.nodes),
         Source::Float(_) => None,
     }
 }
 
-fn info(plan: &Plan) -> LayerInfo {
+fn info(plan: &Plan, graph: &GraphProto) -> LayerInfo {
     let weights = match &plan.source {
         Source::Series(series) => Some(series.precision),
         Source::Float(_) => None,
@@ -182,6 +189,8 @@ fn info(plan: &Plan) -> LayerInfo {
         weights,
         activations: plan.activations,
         elements: plan.geometry.weight_shape().iter().product(),
+        input: input(&graph.node[plan.node], 0).unwrap_or("").to_owned(),
+        output: plan.output.clone(),
     }
 }
 
@@ -251,17 +260,19 @@ impl Model {
         self.bytes.len() as u64 + self.external.as_ref().map_or(0, External::bytes)
     }
 
-    /// The file as any host can read it: open input dimensions named plainly, BF16 as FP32; nothing else is changed.
+    /// The file as any host can read it: open input dimensions named plainly, BF16 as FP32, values that were exposed among
+    /// its outputs; nothing else is changed.
     ///
     /// # Errors
     /// [`Error::NotOnnx`] where the file no longer decodes, which reading it has ruled out.
     pub fn readable(&self) -> Result<Bytes, Error> {
-        if dims::are_plain(self.graph()) && !widen::is_narrow(self.graph()) {
+        if dims::are_plain(self.graph()) && !widen::is_narrow(self.graph()) && self.exposed.is_empty() {
             return Ok(self.bytes.clone());
         }
         let fault = |e: prost::DecodeError| Error::NotOnnx { file: self.file.clone(), reason: e.to_string() };
         let mut proto = ModelProto::decode(self.bytes.clone()).map_err(fault)?;
         if let Some(graph) = &mut proto.graph {
+            graph.output.extend(self.exposed.iter().cloned());
             dims::make_plain(graph);
             widen::widen(graph);
         }

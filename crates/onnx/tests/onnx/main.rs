@@ -4,6 +4,7 @@ mod body;
 mod build;
 mod constants;
 mod errors;
+mod expose;
 mod external;
 mod fold;
 mod hostile;
