@@ -231,13 +231,9 @@ impl Model {
         self.kernel.name()
     }
 
-    /// Nodes left to tract, which the promise of equal bits on every CPU does not cover.
+    /// Name and operator of the nodes left to tract, which the promise of equal bits on every CPU does not cover.
     pub fn left_to_tract(&self) -> Vec<(String, String)> {
-        let left = |step: &Step| match &step.action {
-            Action::Tract { op } => Some((step.name.clone(), op.name().into_owned())),
-            _ => None,
-        };
-        self.plan.steps.iter().filter_map(left).collect()
+        self.plan.left_to_tract()
     }
 }
 

@@ -296,6 +296,15 @@ fn permuted(tensor: &Tensor, to_last: bool) -> Result<Arc<Tensor>, Error> {
 }
 
 impl Plan {
+    /// Name and operator of the steps that tract runs.
+    pub fn left_to_tract(&self) -> Vec<(String, String)> {
+        let left = |step: &Step| match &step.action {
+            Action::Tract { op } => Some((step.name.clone(), op.name().into_owned())),
+            _ => None,
+        };
+        self.steps.iter().filter_map(left).collect()
+    }
+
     /// Notes at each step which values die there.
     fn settle_lifetimes(&mut self) {
         let mut kept: HashSet<Slot> = self.outputs.iter().copied().collect();

@@ -1,9 +1,10 @@
-//! What the host infers of a model before any weight is read: shapes, and the size of every layer's product.
+//! What is known of a model before any weight is read: shapes, the size of every layer's product, and what the host runs.
 
 use tract_onnx::prelude::*;
 
 use crate::error::guarded;
 use crate::placeholder::{self, LayerOp};
+use crate::plan::plan;
 use crate::value::Port;
 use crate::{Error, graph};
 
@@ -14,6 +15,8 @@ pub struct Survey {
     pub macs: Vec<u64>,
     /// Outputs with their inferred shapes.
     pub outputs: Vec<Port>,
+    /// As [`crate::Model::left_to_tract`].
+    pub left_to_tract: Vec<(String, String)>,
 }
 
 /// Size of an open dimension other than the batch: the side of an image, or tokens.
@@ -38,6 +41,7 @@ pub fn survey(source: &fpxint_onnx::Model) -> Result<Survey, Error> {
     Ok(Survey {
         macs: macs.iter().map(|m| m.eval_to_i64(&values).unwrap_or(0).max(0) as u64).collect(),
         outputs: graph::outputs(&typed, source)?,
+        left_to_tract: plan(&typed)?.left_to_tract(),
     })
 }
 

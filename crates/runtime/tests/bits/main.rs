@@ -2,6 +2,7 @@
 
 mod build;
 mod errors;
+mod expose;
 mod external;
 mod group;
 mod hosts;
