@@ -49,6 +49,8 @@ pub(crate) enum Command {
     Demo,
     /// Expand an FP32 model and write it as one plain ONNX file
     Quantize(Quantize),
+    /// Show the layers of a model with their precisions, bounds, sizes and costs, and what stays in FP32
+    Inspect(Inspect),
     /// Run a model on arrays from .npy files
     Run(Run),
     /// Compare a model's outputs with a reference's
@@ -131,6 +133,18 @@ pub(crate) struct Quantize {
     /// Expand and report, but write nothing
     #[arg(long)]
     pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    /// FP32 ONNX file, expanded in memory, or artefact
+    pub model: PathBuf,
+    /// Precision that an FP32 model's weights are expanded at [default: int4x2]
+    #[arg(long, value_name = "PRECISION", value_parser = precision)]
+    pub weights: Option<Precision>,
+    /// Precision of the activations [default: int4x2, or what the artefact states]
+    #[arg(long, value_name = "PRECISION", value_parser = precision)]
+    pub activations: Option<Precision>,
 }
 
 #[derive(Debug, Args)]

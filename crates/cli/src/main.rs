@@ -16,6 +16,7 @@ mod args;
 mod commands;
 mod data;
 mod engine;
+mod expansion;
 mod inputs;
 mod metrics;
 mod npy;
@@ -80,6 +81,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<Outcome> {
     match &cli.command {
         Command::Demo => commands::demo::run(common),
         Command::Quantize(args) => commands::quantize::run(common, args),
+        Command::Inspect(args) => commands::inspect::run(common, args),
         Command::Run(args) => commands::run::run(common, args),
         Command::Compare(args) => commands::compare::run(common, args),
         Command::Eval(args) => commands::eval::run(common, args),

@@ -71,6 +71,12 @@ impl Tally {
     }
 }
 
+/// The mean of `(value, weight)`; 0 where the weights are.
+pub(crate) fn weighted_mean(values: impl Iterator<Item = (f64, f64)>) -> f64 {
+    let (sum, total) = values.fold((0.0, 0.0), |(sum, total), (value, weight)| (sum + value * weight, total + weight));
+    if total == 0.0 { 0.0 } else { sum / total }
+}
+
 /// Index of the first largest value.
 pub(crate) fn argmax(row: &[f32]) -> usize {
     let mut best = 0;
@@ -94,6 +100,12 @@ mod tests {
         assert_eq!((c.max_abs, c.relative, c.argmax_agreement), (2.0, 0.5, 0.5));
         assert!((c.cosine - 18.0 / (26f64 * 14.0).sqrt()).abs() < 1e-12);
         assert!((c.sqnr_db.unwrap() - 10.0 * 6.5f64.log10()).abs() < 1e-12);
+    }
+
+    #[test]
+    fn means_are_weighted() {
+        assert_eq!(weighted_mean([(1.0, 3.0), (5.0, 1.0)].into_iter()), 2.0);
+        assert_eq!(weighted_mean(std::iter::empty()), 0.0);
     }
 
     #[test]

@@ -4,6 +4,7 @@ pub(crate) mod bench;
 pub(crate) mod compare;
 pub(crate) mod demo;
 pub(crate) mod eval;
+pub(crate) mod inspect;
 pub(crate) mod quantize;
 pub(crate) mod run;
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
-use fpxint::{ExpandedLayer, Precision, Settings, Weight, expand_layer};
+use fpxint::Settings;
 use fpxint_onnx::EncodedLayer;
 use fpxint_runtime::Port;
 use rayon::prelude::*;
@@ -13,30 +13,10 @@ use serde::Serialize;
 
 use super::print_json;
 use crate::args::{Common, Quantize};
+use crate::expansion::{Examined, LayerReport, Skipped, skipped};
+use crate::metrics::weighted_mean;
 use crate::table::{Table, bytes};
 use crate::{Outcome, engine, progress};
-
-#[derive(Debug, Serialize)]
-struct LayerReport {
-    name: String,
-    op: &'static str,
-    weights: String,
-    activations: String,
-    /// Largest error the series can have anywhere in the layer.
-    bound: f64,
-    /// Largest error it has.
-    max_error: f64,
-    /// Share of weights in the saturation part.
-    sparse_fraction: f64,
-    /// Integer products relative to one 8-bit product.
-    products: u32,
-}
-
-#[derive(Debug, Serialize)]
-struct Skipped {
-    name: String,
-    reason: String,
-}
 
 #[derive(Debug, Serialize)]
 struct Report {
@@ -98,29 +78,24 @@ pub(crate) fn run(common: &Common, args: &Quantize) -> Result<Outcome> {
         Some(output) if !args.dry_run => fpxint_onnx::write(&model, &layers, output)?,
         output => fpxint_onnx::preview(&model, &layers, output.as_deref().unwrap_or(Path::new("model.onnx")))?,
     };
-    let total: u64 = chosen.iter().map(|&index| survey.macs[index]).sum();
-    let weighted = |(&index, layer): (&usize, &LayerReport)| survey.macs[index] as f64 * f64::from(layer.products);
-    let weighted: f64 = chosen.iter().zip(&reports).map(weighted).sum();
-    let elements = |index: usize| model.layers()[index].elements as f64;
-    let all: f64 = (0..model.layers().len()).map(elements).sum();
-    let expanded: f64 = chosen.iter().map(|&index| elements(index)).sum();
-    let bits = expanded * f64::from(args.weights.total_bits()) + (all - expanded) * 32.0;
-    let skipped = model.skipped().iter().map(|s| Skipped { name: s.name.clone(), reason: s.reason.clone() });
-    let excluded = (0..model.layers().len()).filter(|index| chosen.binary_search(index).is_err());
-    let excluded =
-        excluded.map(|index| Skipped { name: model.layers()[index].name.clone(), reason: "excluded".to_owned() });
+    let products = chosen.iter().zip(&reports).map(|(&i, layer)| (f64::from(layer.products), survey.macs[i] as f64));
+    let is_chosen = |index: usize| chosen.binary_search(&index).is_ok();
+    let bits = |index| if is_chosen(index) { f64::from(args.weights.total_bits()) } else { 32.0 };
+    let bits = model.layers().iter().enumerate().map(|(index, layer)| (bits(index), layer.elements as f64));
+    let excluded = model.layers().iter().enumerate().filter(|&(index, _)| !is_chosen(index));
+    let excluded = excluded.map(|(_, layer)| Skipped { name: layer.name.clone(), reason: "excluded".to_owned() });
     let report = Report {
         seconds: start.elapsed().as_secs_f64(),
         bytes_in: model.file_bytes(),
         bytes_out: written.bytes,
-        products: weighted / total.max(1) as f64,
-        mean_weight_bits: bits / all,
+        products: weighted_mean(products),
+        mean_weight_bits: weighted_mean(bits),
         opset: written.opset,
         storage: written.storage,
         note: written.note,
         data: written.data.filter(|_| !args.dry_run),
         layers: reports,
-        skipped: skipped.chain(excluded).collect(),
+        skipped: skipped(&model).into_iter().chain(excluded).collect(),
     };
     if common.json {
         print_json(&report)?;
@@ -147,26 +122,8 @@ const MOST_HELD: u64 = 256 << 20;
 
 /// Expands and packs one layer; only its packed form is kept.
 fn expand(model: &fpxint_onnx::Model, index: usize, settings: &Settings) -> Result<(EncodedLayer, LayerReport)> {
-    let info = &model.layers()[index];
-    let layer = model.layer(index)?;
-    let expanded = expand_layer(&layer, settings)?;
-    let order = expanded.weight.precision().order();
-    let max_error = match &layer.weight {
-        Weight::Float(values) => expanded.weight.measured_error(&info.name, values, order)?.0,
-        Weight::Series(_) => 0.0,
-    };
-    let precision = |p: Precision| p.to_string();
-    let report = LayerReport {
-        name: info.name.clone(),
-        op: info.op_type,
-        weights: precision(expanded.weight.precision()),
-        activations: precision(expanded.activations),
-        bound: expanded.weight.worst_bound(order),
-        max_error,
-        sparse_fraction: 0.0,
-        products: ExpandedLayer::products(&expanded.geometry, expanded.weight.width(order), expanded.activations),
-    };
-    Ok((fpxint_onnx::encode(&expanded), report))
+    let examined = Examined::expand(model, index, settings)?;
+    Ok((fpxint_onnx::encode(&examined.layer), examined.report()?))
 }
 
 fn print_table(report: &Report, args: &Quantize) {
@@ -177,7 +134,7 @@ fn print_table(report: &Report, args: &Quantize) {
             layer.op.to_owned(),
             layer.weights.clone(),
             layer.activations.clone(),
-            format!("{:.3e}", layer.max_error),
+            layer.max_error.map_or("-".to_owned(), |error| format!("{error:.3e}")),
             format!("{:.3e}", layer.bound),
             layer.products.to_string(),
         ]);

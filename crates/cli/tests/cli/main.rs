@@ -11,6 +11,7 @@ mod bench;
 mod compare;
 mod demo;
 mod eval;
+mod inspect;
 mod models;
 mod numbers;
 mod program;

@@ -1,0 +1,241 @@
+//! `fpxint inspect`: what a model is made of, layer by layer, and what of it stays in FP32 or on the host.
+
+mod remarks;
+
+use anyhow::{Context, Result, bail};
+use fpxint::{Geometry, Granularity, Precision, Settings};
+use fpxint_onnx::Model;
+use rayon::prelude::*;
+use serde::Serialize;
+
+use self::remarks::{Host, by_operator, warnings};
+use super::print_json;
+use crate::args::{Common, Inspect};
+use crate::expansion::{Examined, LayerReport, Skipped, skipped};
+use crate::metrics::weighted_mean;
+use crate::table::{Table, bytes};
+use crate::{Outcome, engine, progress};
+
+/// Number of groups of weights that share a scale, and the range of their `scale_1`.
+#[derive(Debug, Serialize)]
+struct Scales {
+    groups: usize,
+    min: f32,
+    max: f32,
+}
+
+#[derive(Debug, Serialize)]
+struct Layer {
+    #[serde(flatten)]
+    report: LayerReport,
+    /// Dimensions of the weights, and the groups of a convolution.
+    shape: Vec<usize>,
+    groups: usize,
+    scales: Scales,
+    /// Bound of every prefix of the terms.
+    bounds: Vec<f64>,
+    /// Error of every prefix; `null` where the float weights are gone.
+    max_errors: Option<Vec<f64>>,
+    /// Bytes of the terms, in the narrowest type that holds them, and their scales; and of the same weights in FP32.
+    bytes: u64,
+    fp32_bytes: u64,
+    /// Effective bits of a weight and of an activation.
+    weight_bits: u32,
+    activation_bits: u32,
+    #[serde(skip)]
+    depthwise: bool,
+    /// Multiply-accumulates for one sample.
+    macs: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Embedding {
+    name: String,
+    shape: [usize; 2],
+    bytes: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Totals {
+    layers: usize,
+    bytes: u64,
+    fp32_bytes: u64,
+    mean_weight_bits: f64,
+    /// Integer-product multiply-accumulates relative to one 8-bit product everywhere.
+    products: f64,
+    gmacs: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    model: String,
+    opset: i64,
+    artefact: bool,
+    layers: Vec<Layer>,
+    skipped: Vec<Skipped>,
+    embeddings: Vec<Embedding>,
+    host: Vec<Host>,
+    totals: Totals,
+    warnings: Vec<String>,
+}
+
+pub(crate) fn run(common: &Common, args: &Inspect) -> Result<Outcome> {
+    let model = engine::read(&args.model)?;
+    let report = report(common, args, &model).with_context(|| args.model.display().to_string())?;
+    if common.json {
+        print_json(&report)?;
+    } else {
+        print_table(&report);
+    }
+    Ok(Outcome::Done)
+}
+
+fn report(common: &Common, args: &Inspect, model: &Model) -> Result<Report> {
+    if model.is_artefact() && args.weights.is_some() {
+        bail!("is expanded already: its weights have the precision that they have");
+    }
+    let survey = fpxint_runtime::survey(model)?;
+    let bar = progress::bar(common, "expanding", model.layers().len());
+    let examine = |(index, &macs): (usize, &u64)| {
+        let layer = examine(args, model, index, macs);
+        bar.inc(1);
+        layer
+    };
+    let layers = survey.macs.par_iter().enumerate().map(examine).collect::<Result<Vec<_>>>()?;
+    bar.finish_and_clear();
+    let embedding = |e: fpxint_onnx::Embedding| Embedding { name: e.name, shape: e.shape, bytes: e.bytes };
+    let host = by_operator(survey.left_to_tract);
+    Ok(Report {
+        model: args.model.display().to_string(),
+        opset: model.opset(),
+        artefact: model.is_artefact(),
+        skipped: skipped(model),
+        embeddings: model.embeddings().into_iter().map(embedding).collect(),
+        totals: totals(&layers),
+        warnings: warnings(&layers, &host),
+        host,
+        layers,
+    })
+}
+
+/// Expands one layer, or decodes it where it is expanded already; what is told of it is kept.
+fn examine(args: &Inspect, model: &Model, index: usize, macs: u64) -> Result<Layer> {
+    let info = &model.layers()[index];
+    let default = Precision::new(4, 2)?;
+    let stated = args.activations.or(info.activations).or((!model.is_artefact()).then_some(default));
+    let unstated = || fpxint_runtime::Error::NoActivations { layer: info.name.clone() };
+    let settings = Settings {
+        weights: args.weights.unwrap_or(default),
+        activations: stated.ok_or_else(unstated)?,
+        granularity: Granularity::Channel,
+    };
+    let examined = Examined::expand(model, index, &settings)?;
+    let series = &examined.layer.weight;
+    let orders = 1..=examined.order();
+    let extreme = |pick: fn(f32, f32) -> f32| series.scales().iter().copied().reduce(pick).unwrap_or(0.0);
+    Ok(Layer {
+        report: examined.report()?,
+        shape: info.geometry.weight_shape(),
+        groups: match &info.geometry {
+            Geometry::Conv(g) => g.groups,
+            Geometry::MatMul(_) => 1,
+        },
+        scales: Scales { groups: series.scales().len(), min: extreme(f32::min), max: extreme(f32::max) },
+        bounds: orders.clone().map(|terms| series.worst_bound(terms)).collect(),
+        max_errors: orders.map(|terms| examined.max_error(terms)).collect::<Result<_>>()?,
+        bytes: fpxint_onnx::encode(&examined.layer).weight_bytes(),
+        fp32_bytes: 4 * info.elements as u64,
+        weight_bits: series.precision().total_bits(),
+        activation_bits: settings.activations.total_bits(),
+        depthwise: info.geometry.is_depthwise(),
+        macs,
+    })
+}
+
+fn totals(layers: &[Layer]) -> Totals {
+    let sum = |of: fn(&Layer) -> u64| layers.iter().map(of).sum::<u64>();
+    Totals {
+        layers: layers.len(),
+        bytes: sum(|l| l.bytes),
+        fp32_bytes: sum(|l| l.fp32_bytes),
+        mean_weight_bits: weighted_mean(layers.iter().map(|l| (f64::from(l.weight_bits), l.fp32_bytes as f64))),
+        products: weighted_mean(layers.iter().map(|l| (f64::from(l.report.products), l.macs as f64))),
+        gmacs: sum(|l| l.macs) as f64 / 1e9,
+    }
+}
+
+/// Dimensions as text; the groups of a convolution behind them.
+fn shape_text(layer: &Layer) -> String {
+    let dims = layer.shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x");
+    if layer.groups == 1 { dims } else { format!("{dims} g{}", layer.groups) }
+}
+
+fn print_table(report: &Report) {
+    let kind = if report.artefact { "artefact" } else { "FP32 model, expanded in memory" };
+    println!("{}: {kind}, operator set {}", report.model, report.opset);
+    print_layers(&report.layers);
+    let totals = &report.totals;
+    println!(
+        "{} layers: weights {} for {} in FP32, {:.2} bits a weight, {:.2} products, {:.3} GMAC a sample",
+        totals.layers,
+        bytes(totals.bytes),
+        bytes(totals.fp32_bytes),
+        totals.mean_weight_bits,
+        totals.products,
+        totals.gmacs
+    );
+    for skipped in &report.skipped {
+        println!("stays in FP32: {}: {}", skipped.name, skipped.reason);
+    }
+    for Embedding { name, shape: [rows, columns], bytes: size } in &report.embeddings {
+        println!("stays in FP32: {name}: an embedding of {rows} x {columns}, {}", bytes(*size));
+    }
+    if !report.host.is_empty() {
+        let kinds = report.host.iter().map(|host| format!("{} {}", host.count, host.operator)).collect::<Vec<_>>();
+        println!("left to the host: {}", kinds.join(", "));
+        println!("  so equal bits on every CPU are not promised, unless these only move values");
+    }
+    for warning in &report.warnings {
+        println!("warning: {warning}");
+    }
+}
+
+fn print_layers(layers: &[Layer]) {
+    let header = [
+        "layer",
+        "op",
+        "shape",
+        "weights",
+        "activations",
+        "scales",
+        "smallest",
+        "largest",
+        "max error",
+        "bound",
+        "size",
+        "in FP32",
+        "products",
+        "MMAC",
+    ];
+    let mut table = Table::new(5, &header);
+    for layer in layers {
+        let report = &layer.report;
+        table.row(vec![
+            report.name.clone(),
+            report.op.to_owned(),
+            shape_text(layer),
+            report.weights.clone(),
+            report.activations.clone(),
+            layer.scales.groups.to_string(),
+            format!("{:.2e}", layer.scales.min),
+            format!("{:.2e}", layer.scales.max),
+            report.max_error.map_or("-".to_owned(), |error| format!("{error:.2e}")),
+            format!("{:.2e}", report.bound),
+            bytes(layer.bytes),
+            bytes(layer.fp32_bytes),
+            report.products.to_string(),
+            format!("{:.2}", layer.macs as f64 / 1e6),
+        ]);
+    }
+    print!("{table}");
+}

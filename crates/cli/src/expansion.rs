@@ -1,0 +1,82 @@
+//! Layers expanded to be told of, one at a time: what `quantize` and `inspect` say alike.
+
+use anyhow::Result;
+use fpxint::{ExpandedLayer, Settings, Weight, expand_layer};
+use serde::Serialize;
+
+/// What is told of an expanded layer.
+#[derive(Debug, Serialize)]
+pub(crate) struct LayerReport {
+    pub name: String,
+    pub op: &'static str,
+    pub weights: String,
+    pub activations: String,
+    /// Largest error the series can have anywhere in the layer.
+    pub bound: f64,
+    /// Largest error it has; `null` where the float weights are gone.
+    pub max_error: Option<f64>,
+    /// Share of weights in the saturation part.
+    pub sparse_fraction: f64,
+    /// Integer products relative to one 8-bit product.
+    pub products: u32,
+}
+
+/// A node with constant weights that stays in FP32.
+#[derive(Debug, Serialize)]
+pub(crate) struct Skipped {
+    pub name: String,
+    pub reason: String,
+}
+
+/// Nodes of a model that stay in FP32.
+pub(crate) fn skipped(model: &fpxint_onnx::Model) -> Vec<Skipped> {
+    model.skipped().iter().map(|s| Skipped { name: s.name.clone(), reason: s.reason.clone() }).collect()
+}
+
+/// An expanded layer beside the weights that it was made from.
+#[derive(Debug)]
+pub(crate) struct Examined {
+    pub layer: ExpandedLayer,
+    /// The float weights; `None` where the file holds the series itself.
+    floats: Option<Vec<f32>>,
+    op: &'static str,
+}
+
+impl Examined {
+    /// Expands layer `index` of a model.
+    pub(crate) fn expand(model: &fpxint_onnx::Model, index: usize, settings: &Settings) -> Result<Self> {
+        let layer = model.layer(index)?;
+        let expanded = expand_layer(&layer, settings)?;
+        let floats = match layer.weight {
+            Weight::Float(values) => Some(values),
+            Weight::Series(_) => None,
+        };
+        Ok(Self { layer: expanded, floats, op: model.layers()[index].op_type })
+    }
+
+    /// Number of terms.
+    pub(crate) fn order(&self) -> u32 {
+        self.layer.weight.precision().order()
+    }
+
+    /// Largest error of the first `terms` terms, where the float weights are there.
+    pub(crate) fn max_error(&self, terms: u32) -> Result<Option<f64>> {
+        let Some(floats) = &self.floats else { return Ok(None) };
+        Ok(Some(self.layer.weight.measured_error(&self.layer.name, floats, terms)?.0))
+    }
+
+    /// What is told of the layer.
+    pub(crate) fn report(&self) -> Result<LayerReport> {
+        let (layer, precision) = (&self.layer, self.layer.weight.precision());
+        Ok(LayerReport {
+            name: layer.name.clone(),
+            op: self.op,
+            weights: precision.to_string(),
+            activations: layer.activations.to_string(),
+            bound: layer.weight.worst_bound(self.order()),
+            max_error: self.max_error(self.order())?,
+            sparse_fraction: 0.0,
+            products: ExpandedLayer::products(&layer.geometry, layer.weight.width(order), layer.activations),
+        })
+    }
+}
