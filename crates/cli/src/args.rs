@@ -179,6 +179,9 @@ pub(crate) struct Compare {
     /// Fail (exit code 1) where the same largest element is found for less than this share of the rows
     #[arg(long, value_name = "A")]
     pub min_agreement: Option<f64>,
+    /// Also show layer by layer where the error enters; REFERENCE is then the FP32 model
+    #[arg(long)]
+    pub layers: bool,
     #[command(flatten)]
     pub sizes: Sizes,
     #[command(flatten)]

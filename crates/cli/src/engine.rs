@@ -24,9 +24,18 @@ pub(crate) fn read(path: &Path) -> Result<fpxint_onnx::Model> {
 
 /// Loads a model file. An FP32 file without precision flags runs in FP32.
 pub(crate) fn load(common: &Common, path: &Path, precisions: &Precisions) -> Result<Engine> {
-    let source = read(path)?;
-    let Some((weights, activations)) = chosen(&source, path, precisions)? else {
-        return Ok(Engine::Float(Box::new(Float::load(&source).with_context(|| path.display().to_string())?)));
+    load_read(common, &read(path)?, path, precisions)
+}
+
+/// Loads a model that was read from `path`, as [`load`].
+pub(crate) fn load_read(
+    common: &Common,
+    source: &fpxint_onnx::Model,
+    path: &Path,
+    precisions: &Precisions,
+) -> Result<Engine> {
+    let Some((weights, activations)) = chosen(source, path, precisions)? else {
+        return Ok(Engine::Float(Box::new(Float::load(source).with_context(|| path.display().to_string())?)));
     };
     let options = Options {
         weights,
@@ -36,7 +45,7 @@ pub(crate) fn load(common: &Common, path: &Path, precisions: &Precisions) -> Res
         threads: common.threads(),
         ..Options::default()
     };
-    expand(common, &source, &options).with_context(|| path.display().to_string())
+    expand(common, source, &options).with_context(|| path.display().to_string())
 }
 
 /// Expands a model that was read.

@@ -33,6 +33,15 @@ pub(crate) struct Tally {
 impl Tally {
     /// Adds one run: rows of `width` values.
     pub(crate) fn add(&mut self, a: &[f32], b: &[f32], width: usize) {
+        self.add_values(a, b);
+        for (a, b) in a.chunks(width.max(1)).zip(b.chunks(width.max(1))) {
+            self.rows += 1;
+            self.agreeing += u64::from(argmax(a) == argmax(b));
+        }
+    }
+
+    /// Adds one run of values that form no rows.
+    pub(crate) fn add_values(&mut self, a: &[f32], b: &[f32]) {
         for (&a, &b) in a.iter().zip(b) {
             let (a, b) = (f64::from(a), f64::from(b));
             let difference = (a - b).abs();
@@ -46,10 +55,16 @@ impl Tally {
             self.squares[1] += b * b;
             self.noise += (a - b) * (a - b);
         }
-        for (a, b) in a.chunks(width.max(1)).zip(b.chunks(width.max(1))) {
-            self.rows += 1;
-            self.agreeing += u64::from(argmax(a) == argmax(b));
-        }
+    }
+
+    /// `|a - b|_2 / |a|_2`.
+    pub(crate) fn root_relative(&self) -> f64 {
+        relative(self.noise.sqrt(), self.squares[0].sqrt())
+    }
+
+    /// Largest `|a - b|` relative to the largest `|a|`.
+    pub(crate) fn max_relative(&self) -> f64 {
+        relative(self.max_difference, self.max_value)
     }
 
     /// The figures.
@@ -59,15 +74,20 @@ impl Tally {
         Closeness {
             name: name.to_owned(),
             max_abs: self.max_difference,
-            relative: ratio(
-                self.max_difference,
-                self.max_value,
-                if self.max_difference == 0.0 { 0.0 } else { f64::INFINITY },
-            ),
+            relative: self.max_relative(),
             cosine: ratio(self.products, (self.squares[0] * self.squares[1]).sqrt(), noiseless),
             sqnr_db: (self.noise > 0.0).then(|| 10.0 * (self.squares[0] / self.noise).log10()),
             argmax_agreement: ratio(self.agreeing as f64, self.rows as f64, 1.0),
         }
+    }
+}
+
+/// A difference in terms of a size: infinite where only the size is 0.
+fn relative(difference: f64, size: f64) -> f64 {
+    match (difference == 0.0, size == 0.0) {
+        (true, true) => 0.0,
+        (false, true) => f64::INFINITY,
+        _ => difference / size,
     }
 }
 
@@ -98,8 +118,18 @@ mod tests {
         tally.add(&[3.0, 4.0, 0.0, 1.0], &[3.0, 2.0, 0.0, 1.0], 2);
         let c = tally.closeness("y");
         assert_eq!((c.max_abs, c.relative, c.argmax_agreement), (2.0, 0.5, 0.5));
+        assert_eq!((tally.max_relative(), tally.root_relative()), (0.5, 2.0 / 26f64.sqrt()));
         assert!((c.cosine - 18.0 / (26f64 * 14.0).sqrt()).abs() < 1e-12);
         assert!((c.sqnr_db.unwrap() - 10.0 * 6.5f64.log10()).abs() < 1e-12);
+    }
+
+    #[test]
+    fn what_differs_from_zero_is_infinitely_far() {
+        let mut tally = Tally::default();
+        tally.add_values(&[0.0, 0.0], &[0.0, 1.0]);
+        assert_eq!((tally.max_relative(), tally.root_relative()), (f64::INFINITY, f64::INFINITY));
+        tally.add_values(&[f32::NAN], &[1.0]);
+        assert!(tally.root_relative().is_nan());
     }
 
     #[test]

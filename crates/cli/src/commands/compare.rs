@@ -1,10 +1,14 @@
 //! `fpxint compare`: how close a model's outputs are to a reference's.
 
+mod layers;
+
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 
+use self::layers::{LayerError, Trace};
 use super::print_json;
 use crate::args::{Common, Compare, Precisions};
+use crate::engine::Engine;
 use crate::metrics::{Closeness, Tally};
 use crate::table::{Table, percent};
 use crate::{Outcome, engine, inputs, progress};
@@ -15,11 +19,15 @@ struct Report {
     weights: String,
     activations: String,
     runs: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    layers: Option<Vec<LayerError>>,
+    /// Expanded layers that the reference does not have.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unmatched: Vec<String>,
 }
 
 pub(crate) fn run(common: &Common, args: &Compare) -> Result<Outcome> {
-    let reference = engine::load(common, &args.reference, &Precisions::default())?;
-    let model = engine::load(common, &args.model, &args.precisions)?;
+    let Loaded { reference, model, outputs, mut trace } = load(common, args)?;
     let runs = if args.inputs.is_empty() { args.random.unwrap_or(1) } else { 1 };
     ensure!(runs > 0, "--random 0 compares nothing");
     let bar = progress::bar(common, "comparing", runs as usize);
@@ -31,7 +39,10 @@ pub(crate) fn run(common: &Common, args: &Compare) -> Result<Outcome> {
             inputs::read(reference.inputs(), &args.inputs)?
         };
         let (a, b) = (reference.run(&values).context("the reference")?, model.run(&values).context("the model")?);
-        for (name, a) in a {
+        if let Some(trace) = &mut trace {
+            trace.add(&values, &a, &b)?;
+        }
+        for (name, a) in a.into_iter().take(outputs) {
             let Some((_, b)) = b.iter().find(|(other, _)| *other == name) else {
                 bail!("the model has no output `{name}`, which the reference has");
             };
@@ -51,13 +62,45 @@ pub(crate) fn run(common: &Common, args: &Compare) -> Result<Outcome> {
     let (weights, activations) = model.precisions();
     let outputs: Vec<_> = tallies.iter().map(|(name, tally)| tally.closeness(name)).collect();
     let outcome = verdict(args, &outputs);
-    let report = Report { outputs, weights, activations, runs };
+    let layers = match (&trace, &model) {
+        (Some(trace), Engine::Expanded(model)) => Some(trace.errors(model.layers())),
+        _ => None,
+    };
+    let unmatched = trace.map_or_else(Vec::new, |trace| trace.unmatched);
+    let report = Report { outputs, weights, activations, runs, layers, unmatched };
     if common.json {
         print_json(&report)?;
     } else {
         print_table(&report);
     }
     Ok(outcome)
+}
+
+/// Both models, ready to run.
+struct Loaded {
+    reference: Engine,
+    model: Engine,
+    /// Outputs of the reference that are compared; what it gives beyond them is for `trace`.
+    outputs: usize,
+    trace: Option<Trace>,
+}
+
+fn load(common: &Common, args: &Compare) -> Result<Loaded> {
+    let none = Precisions::default();
+    if !args.layers {
+        let reference = engine::load(common, &args.reference, &none)?;
+        let model = engine::load(common, &args.model, &args.precisions)?;
+        return Ok(Loaded { reference, model, outputs: usize::MAX, trace: None });
+    }
+    let (source, mut expanded) = (engine::read(&args.reference)?, engine::read(&args.model)?);
+    let outputs = source.outputs().len();
+    let trace = Trace::new(source, &mut expanded, [&args.reference, &args.model])?;
+    let model = engine::load_read(common, &expanded, &args.model, &args.precisions)?;
+    if let Engine::Float(_) = model {
+        bail!("{}: --layers needs an expanded model: pass --weights and --activations", args.model.display());
+    }
+    let reference = engine::load_read(common, trace.reference(), &args.reference, &none)?;
+    Ok(Loaded { reference, model, outputs, trace: Some(trace) })
 }
 
 fn verdict(args: &Compare, outputs: &[Closeness]) -> Outcome {
@@ -81,4 +124,7 @@ fn print_table(report: &Report) {
         ]);
     }
     print!("{table}");
+    if let Some(layers) = &report.layers {
+        layers::print_table(layers, &report.unmatched);
+    }
 }

@@ -97,3 +97,18 @@ fn nothing_is_left_in_fp32() {
         assert_eq!(number(&report, "products"), 1.0, "{model}: {report}");
     }
 }
+
+#[test]
+fn every_layer_of_trained_networks_adds_little_error() {
+    let Some(folder) = folder() else { return };
+    for model in MODELS {
+        let plain = folder.run(&format!("compare {model} {model} {INT4X2} --json")).done().json();
+        let report = folder.run(&format!("compare {model} {model} {INT4X2} --layers --json")).done().json();
+        assert_eq!(report["outputs"], plain["outputs"], "{model}");
+        let layers = report["layers"].as_array().unwrap();
+        assert!(layers.len() >= 20, "{model}: {report}");
+        for layer in layers {
+            assert!((1e-4..5e-2).contains(&number(layer, "own_relative")), "{model}: {layer}");
+        }
+    }
+}

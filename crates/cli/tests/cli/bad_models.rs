@@ -6,13 +6,14 @@ use crate::models::{DIGITS, floats, insert, node, raw, tensor};
 use crate::program::{DONE, Folder};
 
 /// Every command that takes a model, on the model `name`.
-fn lines(name: &str) -> [String; 6] {
+fn lines(name: &str) -> [String; 7] {
     [
         format!("quantize {name} -o out.onnx"),
         format!("inspect {name}"),
         format!("run {name} -i input=x.npy -o out"),
         format!("run {name} -i input=x.npy --weights int4x2"),
         format!("compare digits.onnx {name}"),
+        format!("compare {name} digits.onnx --weights int4x2 --layers"),
         format!("bench {name} --runs 1"),
     ]
 }

@@ -8,12 +8,13 @@ use crate::models::colour;
 use crate::program::{DONE, Folder, REFUSED};
 
 /// Every command that prints, in a folder that has what it needs.
-const LINES: [&str; 7] = [
+const LINES: [&str; 8] = [
     "demo",
     "quantize digits.onnx -o out.onnx",
     "inspect digits.onnx",
     "run digits.onnx -i input=x.npy --weights int4x2",
     "compare digits.onnx digits.onnx --weights int4x2",
+    "compare digits.onnx digits.onnx --weights int4x2 --layers",
     "eval colour.onnx --task cifar10 --data set.npz",
     "bench digits.onnx --runs 1",
 ];
