@@ -76,7 +76,7 @@ impl Examined {
             bound: layer.weight.worst_bound(self.order()),
             max_error: self.max_error(self.order())?,
             sparse_fraction: 0.0,
-            products: ExpandedLayer::products(&layer.geometry, layer.weight.width(order), layer.activations),
+            products: ExpandedLayer::products(&layer.geometry, layer.weight.width(self.order()), layer.activations),
         })
     }
 }

@@ -62,6 +62,9 @@ pub(crate) fn write_npy(path: &Path, value: &Value) -> Result<()> {
 /// Pixels along a side where an image model leaves it open.
 const OPEN_IMAGE_SIZE: usize = 224;
 
+/// Token numbers are below this, or below the number of rows they look up.
+const TOKENS: u64 = 1000;
+
 /// Most values of a random input.
 const MOST_RANDOM: usize = 1 << 30;
 
@@ -79,11 +82,12 @@ pub(crate) fn random(ports: &[Port], sizes: Sizes, seed: u64) -> Result<Vec<(Str
         let len = sizes.iter().try_fold(1usize, |len, &size| len.checked_mul(size)).filter(|&len| len <= MOST_RANDOM);
         let len = len.with_context(|| format!("input `{}` of shape {sizes:?} is too large", port.name))?;
         let shape = IxDyn(&sizes);
+        let tokens = port.rows.map_or(TOKENS, |rows| (rows as u64).clamp(1, TOKENS));
         let integers = |g: &mut Generator| -> Vec<i64> {
             match &port.name {
                 name if name.contains("mask") => vec![1; len],
                 name if name.contains("type") => vec![0; len],
-                _ => (0..len).map(|_| (g.next() % 1000) as i64).collect(),
+                _ => (0..len).map(|_| (g.next() % tokens) as i64).collect(),
             }
         };
         let shaped = "as many values as the shape says";

@@ -16,6 +16,8 @@ pub struct Embedding {
     pub shape: [usize; 2],
     /// Bytes that the table takes in the file.
     pub bytes: u64,
+    /// The value that says which rows.
+    pub indices: String,
 }
 
 impl Model {
@@ -28,7 +30,8 @@ impl Model {
             let table = Constant::find(&index, input(table?, 0)?).filter(|table| is_float(table.dtype))?;
             let &[rows, columns] = table.shape.as_slice() else { return None };
             let bytes = table.stored(graph).and_then(byte_len).unwrap_or(0);
-            Some(Embedding { name: plain_name(node), shape: [rows, columns], bytes })
+            let indices = input(node, 1)?.to_owned();
+            Some(Embedding { name: plain_name(node), shape: [rows, columns], bytes, indices })
         };
         graph.node.iter().enumerate().filter_map(lookup).collect()
     }

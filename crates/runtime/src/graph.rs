@@ -91,9 +91,11 @@ pub(crate) fn ports(source: &fpxint_onnx::Model) -> Vec<Port> {
         Dim::Fixed(size) if *size > 0 => usize::try_from(*size).ok(),
         _ => None,
     };
+    let tables = source.embeddings();
     let port = |info: ValueInfo| Port {
         element: Element::named(&info.elem_type),
         shape: info.dims.iter().map(size).collect(),
+        rows: tables.iter().filter(|table| table.indices == info.name).map(|table| table.shape[0]).min(),
         name: info.name,
     };
     source.inputs().into_iter().map(port).collect()
@@ -105,7 +107,7 @@ pub(crate) fn outputs(model: &TypedModel, source: &fpxint_onnx::Model) -> Result
     let port = |(&outlet, info): (&OutletId, ValueInfo)| {
         let fact = model.outlet_fact(outlet).map_err(Error::graph)?;
         let shape = fact.shape.iter().map(|dim| dim.to_usize().ok()).collect();
-        Ok(Port { name: info.name, element: Element::of(fact.datum_type), shape })
+        Ok(Port { name: info.name, element: Element::of(fact.datum_type), shape, rows: None })
     };
     outlets.iter().zip(source.outputs()).map(port).collect()
 }

@@ -76,6 +76,8 @@ pub struct StepTime {
     pub operator: String,
     /// Wall time.
     pub seconds: f64,
+    /// Multiply-accumulates of its layer; 0 where it is none.
+    pub macs: u64,
 }
 
 /// A model ready to run; [`Model::run`] may be called from many threads at once.
@@ -163,6 +165,7 @@ impl Model {
         let mut marks = Vec::with_capacity(self.plan.steps.len() + 1);
         marks.push(Instant::now());
         self.run_observed(inputs, &mut |_| marks.push(Instant::now()))?;
+        let macs = self.macs_by_layer(inputs)?;
         let time = |(step, marks): (&Step, &[Instant])| {
             let operator = match &step.action {
                 Action::Layer { layer } => match &self.layers[*layer].geometry {
@@ -177,7 +180,8 @@ impl Model {
                 Action::Tract { op } => format!("host {}", op.name()),
             };
             let seconds = marks[1].duration_since(marks[0]).as_secs_f64();
-            StepTime { name: step.name.clone(), operator, seconds }
+            let macs = if let Action::Layer { layer } = step.action { macs[layer] } else { 0 };
+            StepTime { name: step.name.clone(), operator, seconds, macs }
         };
         Ok(self.plan.steps.iter().zip(marks.windows(2)).map(time).collect())
     }
@@ -205,10 +209,14 @@ impl Model {
     /// # Errors
     /// [`Error::Input`] for inputs that do not fit.
     pub fn macs(&self, inputs: &[(String, Value)]) -> Result<u64, Error> {
+        Ok(self.macs_by_layer(inputs)?.iter().sum())
+    }
+
+    fn macs_by_layer(&self, inputs: &[(String, Value)]) -> Result<Vec<u64>, Error> {
         let matched = match_inputs(&self.inputs, inputs)?;
         let shapes: Vec<_> = matched.iter().map(|v| v.shape()).collect();
         let values = graph::bind(&self.sources, &shapes)?;
-        Ok(self.macs.iter().map(|macs| macs.eval_to_i64(&values).unwrap_or(0).max(0) as u64).sum())
+        Ok(self.macs.iter().map(|macs| macs.eval_to_i64(&values).unwrap_or(0).max(0) as u64).collect())
     }
 
     /// Inputs.

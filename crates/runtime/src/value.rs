@@ -70,6 +70,8 @@ pub struct Port {
     pub element: Option<Element>,
     /// Its dimensions; `None` where it varies from call to call.
     pub shape: Vec<Option<usize>>,
+    /// Rows of the smallest table that an input looks up, where it does: its values are below.
+    pub rows: Option<usize>,
 }
 
 macro_rules! each_kind {

@@ -132,7 +132,8 @@ fn examine(args: &Inspect, model: &Model, index: usize, macs: u64) -> Result<Lay
     let examined = Examined::expand(model, index, &settings)?;
     let series = &examined.layer.weight;
     let orders = 1..=examined.order();
-    let extreme = |pick: fn(f32, f32) -> f32| series.scales().iter().copied().reduce(pick).unwrap_or(0.0);
+    let scales = series.term_scales(1);
+    let extreme = |pick: fn(f32, f32) -> f32| scales.iter().copied().reduce(pick).unwrap_or(0.0);
     Ok(Layer {
         report: examined.report()?,
         shape: info.geometry.weight_shape(),
@@ -140,7 +141,7 @@ fn examine(args: &Inspect, model: &Model, index: usize, macs: u64) -> Result<Lay
             Geometry::Conv(g) => g.groups,
             Geometry::MatMul(_) => 1,
         },
-        scales: Scales { groups: series.scales().len(), min: extreme(f32::min), max: extreme(f32::max) },
+        scales: Scales { groups: scales.len(), min: extreme(f32::min), max: extreme(f32::max) },
         bounds: orders.clone().map(|terms| series.worst_bound(terms)).collect(),
         max_errors: orders.map(|terms| examined.max_error(terms)).collect::<Result<_>>()?,
         bytes: fpxint_onnx::encode(&examined.layer).weight_bytes(),
