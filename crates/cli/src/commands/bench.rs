@@ -1,9 +1,10 @@
 //! `fpxint bench`: latency of a model on random inputs.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use fpxint_runtime::{Model, Value};
+use fpxint_runtime::{Model, StepTime, Value};
 use serde::Serialize;
 
 use super::print_json;
@@ -33,6 +34,8 @@ struct Report {
     peak_rss_mb: Option<f64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     profile: Vec<OperatorTime>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    steps: Vec<StepReport>,
 }
 
 /// Time of all steps of one kind, each at its fastest over the runs.
@@ -41,6 +44,17 @@ struct OperatorTime {
     operator: String,
     steps: usize,
     milliseconds: f64,
+    /// Multiply-accumulates in 1e9 a second; `null` where none are counted.
+    gmacs_per_second: Option<f64>,
+}
+
+/// Time of one step, at its fastest over the runs.
+#[derive(Debug, Serialize)]
+struct StepReport {
+    name: String,
+    operator: String,
+    milliseconds: f64,
+    gmacs_per_second: Option<f64>,
 }
 
 /// Runs before the timed ones.
@@ -61,7 +75,7 @@ pub(crate) fn run(common: &Common, args: &Bench) -> Result<Outcome> {
     }
     bar.finish_and_clear();
     times.sort_by(f64::total_cmp);
-    let profile = match &engine {
+    let times_of_steps = match &engine {
         Engine::Expanded(model) if args.profile => profile(model, &values, args.runs)?,
         Engine::Float(_) if args.profile => bail!("--profile is for expanded models: pass --weights"),
         _ => Vec::new(),
@@ -81,7 +95,8 @@ pub(crate) fn run(common: &Common, args: &Bench) -> Result<Outcome> {
         latency_ms: Latency { median: quantile(&times, 0.5), min: times[0], p95: quantile(&times, 0.95) },
         gmacs,
         peak_rss_mb: peak_rss_mb(),
-        profile,
+        profile: by_operator(&times_of_steps),
+        steps: times_of_steps.into_iter().map(step_report).collect(),
     };
     if common.json {
         print_json(&report)?;
@@ -91,27 +106,43 @@ pub(crate) fn run(common: &Common, args: &Bench) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Times by kind of operator, the largest first.
-fn profile(model: &Model, values: &[(String, Value)], runs: u32) -> Result<Vec<OperatorTime>> {
+/// Times of all steps, each at its fastest.
+fn profile(model: &Model, values: &[(String, Value)], runs: u32) -> Result<Vec<StepTime>> {
     let mut best = model.profile(values)?;
     for _ in 1..runs {
         for (best, step) in best.iter_mut().zip(model.profile(values)?) {
             best.seconds = best.seconds.min(step.seconds);
         }
     }
-    let mut operators: Vec<OperatorTime> = Vec::new();
-    for step in best {
-        let milliseconds = step.seconds * 1e3;
-        match operators.iter_mut().find(|known| known.operator == step.operator) {
-            Some(known) => {
-                known.steps += 1;
-                known.milliseconds += milliseconds;
-            }
-            None => operators.push(OperatorTime { operator: step.operator, steps: 1, milliseconds }),
-        }
+    Ok(best)
+}
+
+/// Multiply-accumulates in 1e9 a second.
+fn throughput(macs: u64, seconds: f64) -> Option<f64> {
+    (macs > 0 && seconds > 0.0).then(|| macs as f64 / seconds / 1e9)
+}
+
+fn step_report(step: StepTime) -> StepReport {
+    let gmacs_per_second = throughput(step.macs, step.seconds);
+    StepReport { name: step.name, operator: step.operator, milliseconds: step.seconds * 1e3, gmacs_per_second }
+}
+
+/// Times by kind of operator, the largest first.
+fn by_operator(steps: &[StepTime]) -> Vec<OperatorTime> {
+    let mut sums: BTreeMap<&str, (usize, f64, u64)> = BTreeMap::new();
+    for step in steps {
+        let (count, seconds, macs) = sums.entry(&step.operator).or_default();
+        (*count, *seconds, *macs) = (*count + 1, *seconds + step.seconds, *macs + step.macs);
     }
+    let operator = |(operator, (steps, seconds, macs)): (&str, (usize, f64, u64))| OperatorTime {
+        operator: operator.to_owned(),
+        steps,
+        milliseconds: seconds * 1e3,
+        gmacs_per_second: throughput(macs, seconds),
+    };
+    let mut operators: Vec<_> = sums.into_iter().map(operator).collect();
     operators.sort_by(|a, b| b.milliseconds.total_cmp(&a.milliseconds));
-    Ok(operators)
+    operators
 }
 
 /// The value at a share of sorted times, the mean of the two nearest where it falls between.
@@ -151,10 +182,11 @@ fn print_table(report: &Report) {
         return;
     }
     let total: f64 = report.profile.iter().map(|o| o.milliseconds).sum();
-    let mut table = Table::new(1, &["operator", "steps", "ms", "share"]);
+    let mut table = Table::new(1, &["operator", "steps", "ms", "share", "GMAC/s"]);
     for operator in &report.profile {
         let (ms, share) = (format!("{:.3}", operator.milliseconds), percent(operator.milliseconds / total));
-        table.row(vec![operator.operator.clone(), operator.steps.to_string(), ms, share]);
+        let speed = optional(operator.gmacs_per_second, 0);
+        table.row(vec![operator.operator.clone(), operator.steps.to_string(), ms, share, speed]);
     }
     print!("\n{table}");
 }
