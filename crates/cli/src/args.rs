@@ -7,6 +7,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use fpxint::{Granularity, Precision};
 use regex::Regex;
 
+use crate::data::mnli::Label;
+
 static VERSION: LazyLock<String> = LazyLock::new(|| {
     let kernels: Vec<_> = fpxint_kernels::available().iter().map(|k| k.name()).collect();
     format!("{} (kernels on this CPU: {})", env!("CARGO_PKG_VERSION"), kernels.join(", "))
@@ -203,6 +205,35 @@ pub(crate) struct Sizes {
 pub(crate) enum Task {
     Imagenet,
     Cifar10,
+    StsB,
+    Squad,
+    Mnli,
+}
+
+impl Task {
+    /// Its name on the command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Task::Imagenet => "imagenet",
+            Task::Cifar10 => "cifar10",
+            Task::StsB => "sts-b",
+            Task::Squad => "squad",
+            Task::Mnli => "mnli",
+        }
+    }
+
+    /// Whether its samples are text.
+    pub(crate) fn is_text(self) -> bool {
+        matches!(self, Task::StsB | Task::Squad | Task::Mnli)
+    }
+}
+
+/// The three classes of MNLI in an order.
+fn labels(text: &str) -> Result<[Label; 3], String> {
+    let found: Option<Vec<_>> = text.split(',').map(|name| Label::named(name.trim())).collect();
+    let found = found.and_then(|found| <[Label; 3]>::try_from(found).ok());
+    let found = found.filter(|found| Label::ALL.iter().all(|label| found.contains(label)));
+    found.ok_or_else(|| "give entailment, neutral and contradiction once each, between commas".to_owned())
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -220,21 +251,30 @@ pub(crate) struct Eval {
     /// What is measured
     #[arg(long, value_enum)]
     pub task: Task,
-    /// Folder (or .npz file) with the data set
-    #[arg(long, value_name = "DIR")]
+    /// Folder or file with the data set
+    #[arg(long, value_name = "PATH")]
     pub data: PathBuf,
     /// Also run this model and report how often the two agree
     #[arg(long, value_name = "REF")]
     pub reference: Option<PathBuf>,
-    /// How pixels become numbers
-    #[arg(long, value_enum, default_value = "torchvision")]
-    pub preset: Preset,
+    /// How pixels become numbers [default: torchvision]
+    #[arg(long, value_enum, help_heading = "Images")]
+    pub preset: Option<Preset>,
     /// Resize the shorter side to this many pixels before cropping
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16384))]
+    #[arg(long, help_heading = "Images", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16384))]
     pub resize: Option<u32>,
     /// Crop to this size from the centre [default: the model's input size]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16384))]
+    #[arg(long, help_heading = "Images", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16384))]
     pub crop: Option<u32>,
+    /// Hugging Face tokenizer [default: tokenizer.json beside the model, or else beside the data]
+    #[arg(long, help_heading = "Text", value_name = "FILE")]
+    pub tokenizer: Option<PathBuf>,
+    /// Cut sequences to this many tokens [default: 128; squad: 384; never more than the model takes]
+    #[arg(long, help_heading = "Text", value_name = "N", value_parser = clap::value_parser!(u32).range(8..=16384))]
+    pub max_length: Option<u32>,
+    /// Order of the model's classes (mnli) [default: entailment,neutral,contradiction]
+    #[arg(long, help_heading = "Text", value_name = "A,B,C", value_parser = labels)]
+    pub labels: Option<[Label; 3]>,
     /// Use only the first N samples
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: Option<u32>,

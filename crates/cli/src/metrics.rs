@@ -1,4 +1,4 @@
-//! How close two outputs are.
+//! How close two outputs, or two lists of values, are.
 
 use serde::Serialize;
 
@@ -108,6 +108,43 @@ pub(crate) fn argmax(row: &[f32]) -> usize {
     best
 }
 
+/// Cosine of the angle between two vectors; 0 where one of them is zero.
+pub(crate) fn cosine(a: &[f64], b: &[f64]) -> f64 {
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    let lengths = dot(a, a).sqrt() * dot(b, b).sqrt();
+    if lengths == 0.0 { 0.0 } else { dot(a, b) / lengths }
+}
+
+/// Pearson's correlation of two lists; NaN where one of them has no two different values.
+pub(crate) fn pearson(a: &[f64], b: &[f64]) -> f64 {
+    let varies = |values: &[f64]| values.iter().any(|value| *value != values[0]);
+    let centred = |values: &[f64]| {
+        let mean = values.iter().sum::<f64>() / values.len() as f64;
+        values.iter().map(|value| value - mean).collect::<Vec<_>>()
+    };
+    if varies(a) && varies(b) { cosine(&centred(a), &centred(b)) } else { f64::NAN }
+}
+
+/// Spearman's correlation: Pearson's of the ranks.
+pub(crate) fn spearman(a: &[f64], b: &[f64]) -> f64 {
+    pearson(&ranks(a), &ranks(b))
+}
+
+/// Ranks from 0; equal values share the mean of theirs.
+fn ranks(values: &[f64]) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    order.sort_by(|&a, &b| values[a].total_cmp(&values[b]));
+    let mut ranks = vec![0.0; values.len()];
+    let mut first = 0;
+    for equal in order.chunk_by(|&a, &b| values[a] == values[b]) {
+        for &index in equal {
+            ranks[index] = first as f64 + (equal.len() - 1) as f64 / 2.0;
+        }
+        first += equal.len();
+    }
+    ranks
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -147,5 +184,24 @@ mod tests {
         tally.add(&[1.0, 2.0], &[f32::NAN, 2.0], 2);
         assert!(tally.closeness("y").max_abs.is_nan());
         assert_eq!(argmax(&[f32::NAN, 1.0, 3.0, 3.0]), 2);
+    }
+
+    #[test]
+    fn correlations_of_known_lists() {
+        assert_eq!(ranks(&[3.0, 1.0, 3.0, 2.0, 3.0]), [3.0, 0.0, 3.0, 1.0, 3.0]);
+        assert_eq!(ranks(&[0.0, -0.0]), [0.5, 0.5]);
+        // Ranks with ties: 0 1.5 1.5 3 against 0 1 3 2, so r = 3 / sqrt(4.5 * 5).
+        let (a, b) = ([1.0, 2.0, 2.0, 9.0], [1.0, 3.0, 8.0, 7.0]);
+        assert!((spearman(&a, &b) - 3.0 / 22.5f64.sqrt()).abs() < 1e-12);
+        assert!((pearson(&[1.0, 2.0, 3.0], &[2.0, 1.0, 3.0]) - 0.5).abs() < 1e-12);
+        assert!((spearman(&[1.0, 2.0, 30.0], &[-1.0, -2.0, -9.0]) + 1.0).abs() < 1e-12);
+        assert!(spearman(&[1.0, 1.0], &[1.0, 2.0]).is_nan() && pearson(&[1.0], &[1.0]).is_nan());
+        assert!(pearson(&[], &[]).is_nan());
+    }
+
+    #[test]
+    fn cosines_of_known_vectors() {
+        assert!((cosine(&[3.0, 4.0], &[4.0, 3.0]) - 0.96).abs() < 1e-12);
+        assert_eq!((cosine(&[1.0, 0.0], &[0.0, 2.0]), cosine(&[0.0, 0.0], &[1.0, 1.0])), (0.0, 0.0));
     }
 }

@@ -1,7 +1,13 @@
-//! Labelled images as models take them.
+//! Labelled data sets, and how models take what is in them.
 
 pub(crate) mod cifar10;
 pub(crate) mod imagenet;
+pub(crate) mod mnli;
+pub(crate) mod squad;
+pub(crate) mod sts_b;
+pub(crate) mod text;
+pub(crate) mod token_input;
+pub(crate) mod tokens;
 
 use anyhow::{Context, Result, bail};
 use fpxint_runtime::{Element, Port, Value};

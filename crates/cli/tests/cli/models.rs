@@ -59,10 +59,10 @@ pub fn raw(name: &str, dtype: DataType, dims: &[i64], bytes: Vec<u8>) -> TensorP
     }
 }
 
-/// A node.
+/// A node. An attribute of one value is that value, but `axes` are a list.
 pub fn node(op: &str, name: &str, inputs: &[&str], output: &str, attributes: &[(&str, &[i64])]) -> NodeProto {
     let attribute = |&(name, values): &(&str, &[i64])| match values {
-        [one] => AttributeProto {
+        [one] if name != "axes" => AttributeProto {
             name: Some(name.into()),
             r#type: Some(AttributeType::Int as i32),
             i: Some(*one),
@@ -94,10 +94,11 @@ pub fn insert(graph: &mut GraphProto, node: NodeProto, before: &str, instead_of:
     graph.node.insert(at, node);
 }
 
-/// An input or output; a size of -1 is the symbol `n`.
+/// An input or output; a size of -1 is the symbol `n`, one of -2 the symbol `s`.
 pub fn value(name: &str, dtype: DataType, dims: &[i64]) -> ValueInfoProto {
     let size = |size: i64| match size {
         -1 => dimension::Value::DimParam("n".into()),
+        -2 => dimension::Value::DimParam("s".into()),
         size => dimension::Value::DimValue(size),
     };
     let dim = dims.iter().map(|&d| Dimension { value: Some(size(d)), ..Default::default() }).collect();

@@ -1,0 +1,116 @@
+//! Images: the best class of each, and whether it is among the best five.
+
+use anyhow::{Context, Result, ensure};
+use rayon::prelude::*;
+
+use super::{Engines, Evaluate, Evaluation, Found, Metrics, limited, share};
+use crate::args::{Common, Eval, Preset, Task};
+use crate::data::{ImageInput, Images, cifar10::Cifar10, imagenet::Imagenet};
+use crate::engine::Engine;
+use crate::metrics::argmax;
+use crate::progress;
+
+/// Images in a batch: enough to keep threads busy, few enough to stay in memory.
+const BATCH: usize = 16;
+
+/// The images.
+pub(super) struct Set(Box<dyn Images>);
+
+impl Set {
+    pub(super) fn open(args: &Eval) -> Result<Self> {
+        Ok(Self(match args.task {
+            Task::Cifar10 => Box::new(Cifar10::open(&args.data)?),
+            _ => Box::new(Imagenet::open(&args.data, args.resize)?),
+        }))
+    }
+}
+
+impl Evaluate for Set {
+    fn evaluate(self: Box<Self>, common: &Common, args: &Eval, engines: &Engines) -> Result<Evaluation> {
+        let set = &*self.0;
+        let found = classify(common, args, set, engines)?;
+        Ok(found.evaluation(|top| metrics(set, top), |a, b| a[0] == b[0]))
+    }
+}
+
+/// The five best classes of every sample.
+fn classify(common: &Common, args: &Eval, set: &dyn Images, engines: &Engines) -> Result<Found<Vec<usize>>> {
+    let (model, reference) = (&engines.model, engines.reference.as_ref());
+    let count = limited(args, set.len());
+    let input = ImageInput::of(model.inputs())?;
+    let crop = args.crop.map(|c| c as usize);
+    let open = if args.task == Task::Cifar10 { 32 } else { 224 };
+    let size = input.size.map(|side| crop.or(side).unwrap_or(open));
+    let bar = progress::bar(common, "evaluating", count);
+    let mut scores = Found { model: Vec::new(), reference: reference.map(|_| Vec::new()) };
+    let largest = (0..count).map(|i| set.label(i)).max().unwrap_or(0);
+    let batch = input.batch.unwrap_or(BATCH);
+    for start in (0..count).step_by(batch.max(1)) {
+        let indices = start..count.min(start + batch);
+        let images = indices.clone().into_par_iter().map(|i| set.pixels(i, size)).collect::<Result<Vec<_>>>()?;
+        scores.model.extend(top_five(model, &input, &images, size, largest, args)?);
+        if let (Some(reference), Some(top)) = (reference, &mut scores.reference) {
+            // Image by image: the reference gains nothing from batches, and so uses every core.
+            let each = images
+                .par_iter()
+                .map(|image| top_five(reference, &input, std::slice::from_ref(image), size, largest, args));
+            top.extend(each.collect::<Result<Vec<_>>>().context("the reference")?.into_iter().flatten());
+        }
+        bar.inc(indices.len() as u64);
+    }
+    bar.finish_and_clear();
+    Ok(scores)
+}
+
+/// The five largest classes of every image, best first; there must be more of them than the `largest` label.
+fn top_five(
+    engine: &Engine,
+    input: &ImageInput,
+    images: &[Vec<u8>],
+    size: [usize; 2],
+    largest: usize,
+    args: &Eval,
+) -> Result<Vec<Vec<usize>>> {
+    let outputs = engine.run(&input.batch(images, size, args.preset.unwrap_or(Preset::Torchvision))?)?;
+    let (name, scores) = outputs.first().context("the model has no output")?;
+    let classes = scores.shape().iter().product::<usize>() / images.len();
+    ensure!(
+        scores.shape().first() == Some(&images.len()) && classes > 1,
+        "output `{name}` of shape {:?} is not one row of classes an image",
+        scores.shape()
+    );
+    let data = args.data.display();
+    ensure!(largest < classes, "{data}: label {largest} is beyond the {classes} classes of output `{name}`");
+    let scores = scores.to_f32();
+    let rows = scores.as_slice().context("a contiguous output")?.chunks_exact(classes);
+    Ok(rows.map(best_five).collect())
+}
+
+fn best_five(row: &[f32]) -> Vec<usize> {
+    let mut row = row.to_vec();
+    let mut best = Vec::with_capacity(5);
+    while best.len() < 5.min(row.len()) {
+        let top = argmax(&row);
+        best.push(top);
+        row[top] = f32::NEG_INFINITY;
+    }
+    best
+}
+
+/// Shares of images whose class is the first and among the first five.
+fn metrics(set: &dyn Images, top: &[Vec<usize>]) -> Metrics {
+    let top1 = share(top.len(), |i| top[i][0] == set.label(i));
+    let top5 = share(top.len(), |i| top[i].contains(&set.label(i)));
+    Metrics::from([("top1", top1), ("top5", top5)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_five_come_in_order() {
+        assert_eq!(best_five(&[0.1, 5.0, 3.0, 5.0, -1.0, 2.0]), [1, 3, 2, 5, 0]);
+        assert_eq!(best_five(&[2.0, 9.0]), [1, 0]);
+    }
+}
