@@ -134,3 +134,23 @@ fn images_are_resized_and_cropped() {
         assert_eq!(number(&report["reference"], "agreement"), 1.0);
     }
 }
+
+#[test]
+fn a_folder_a_class_is_the_same_as_a_list() {
+    let folder = folder();
+    imagenet(&folder, "set", 4, 32);
+    let line = "eval model.onnx --task imagenet --json --data set";
+    let listed = folder.run(line).done().json();
+    let synsets: String = (0..10).map(|i| format!("n{i:08} class {i}, or so\n")).collect();
+    folder.write("set/synsets.txt", synsets);
+    assert_eq!(folder.run(line).done().json(), listed, "labels.csv decides");
+    fs::remove_file(folder.path("set/labels.csv")).unwrap();
+    for i in 0..4 {
+        fs::create_dir(folder.path(&format!("set/val/n{i:08}"))).unwrap();
+        fs::rename(folder.path(&format!("set/val/{i}.png")), folder.path(&format!("set/val/n{i:08}/{i}.png"))).unwrap();
+    }
+    assert_eq!(folder.run(line).done().json(), listed);
+    fs::rename(folder.path("set/synsets.txt"), folder.path("set/val/synsets.txt")).unwrap();
+    folder.refuses(line, &["set/val", "4 folders, not 1000", "synsets.txt"]);
+    assert_eq!(folder.run(&line.replace("set", "set/val")).done().json(), listed);
+}
