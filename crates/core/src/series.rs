@@ -118,6 +118,10 @@ impl Series {
             return Err(fault(format!("{} scales for {channels} channels", scales.len())));
         }
         let mut series = Self { precision, shape, axis, scales, blocks, q, means: Vec::new() };
+        let channels = series.channels();
+        if let Some(i) = (0..len).find(|&i| series.q[i] != 0 && series.scale(channels.of(i)) == 0.0) {
+            return Err(fault(format!("element {i} is {} steps of a scale of zero", series.q[i])));
+        }
         let own = series.dropped_means();
         // A mean is a property of the terms; a file that says otherwise was altered.
         if !means.is_empty() && means != own {

@@ -126,9 +126,11 @@ impl Model {
             packed
         };
         let packed: Vec<_> = match &pool {
-            Some(pool) => pool.install(|| (0..total).into_par_iter().map(load).collect::<Result<_, _>>()),
-            None => (0..total).map(load).collect::<Result<_, _>>(),
-        }?;
+            Some(pool) => pool.install(|| (0..total).into_par_iter().map(load).collect()),
+            None => (0..total).map(load).collect(),
+        };
+        // Of several errors the first layer's, whichever came first in time.
+        let packed: Vec<_> = packed.into_iter().collect::<Result<_, _>>()?;
         let (mut layers, reports): (Vec<Layer>, Vec<LayerReport>) = packed.into_iter().unzip();
         for (&layer, clamp) in &plan.clamps {
             layers[layer].product.set_clamp(clamp.low, clamp.high);

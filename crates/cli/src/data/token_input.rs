@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     fn port(name: &str, element: Element, shape: &[Option<usize>]) -> Port {
-        Port { name: name.to_owned(), element: Some(element), shape: shape.to_vec() }
+        Port { name: name.to_owned(), element: Some(element), shape: shape.to_vec(), rows: None }
     }
 
     #[test]

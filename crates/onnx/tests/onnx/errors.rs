@@ -229,6 +229,15 @@ fn broken_artefacts_are_refused() {
     broken(&|b| set(b, "scale2", vec![0x3f; 16]));
     broken(&|b| set(b, "scale1", vec![0xff; 16]));
     broken(&|b| set(b, "term1", vec![0x88; 54]));
+    // Scales of zero, below it, and none; each term's are those of the first over 16.
+    for scale in [0.0f32, -1.0, f32::NAN, f32::INFINITY] {
+        let both = |b: &mut Build| {
+            for (end, scale) in [("scale1", scale), ("scale2", scale / 16.0)] {
+                set(b, end, [scale; 4].iter().flat_map(|s| s.to_le_bytes()).collect());
+            }
+        };
+        broken(&both);
+    }
     // A DequantizeLinear that belongs to no weight.
     broken(&|b| {
         let at = b.graph().node.iter().position(|n| n.op_type() == "Add").unwrap();
