@@ -23,6 +23,7 @@ mod avx512vnni;
 #[cfg(target_arch = "x86_64")]
 mod avxvnni;
 mod bodies;
+mod buffer;
 mod codes;
 mod kernel;
 mod panels;
@@ -35,6 +36,7 @@ mod window;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub use buffer::Buffer;
 pub use codes::Codes;
 pub use kernel::{Kernel, MR, NR, RowGrid, UnknownKernel, available, named, select};
 pub use panels::Weights;

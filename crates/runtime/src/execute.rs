@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use fpxint::Geometry;
-use fpxint_kernels::{Codes, Range, RowGrid};
+use fpxint_kernels::{Buffer, Codes, Range, RowGrid};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::cnn::PoolSpec;
 use tract_onnx::tract_hir::internal::*;
@@ -21,57 +21,123 @@ pub(crate) struct Scratch {
     codes: Codes,
     grids: Vec<RowGrid>,
     sums: Vec<i64>,
-    /// Free f32 tensors by number of elements, for inputs of `shapes`.
-    free: HashMap<usize, Vec<Tensor>>,
+    /// Free buffers, the one last used at the end.
+    free: Vec<Buffer>,
+    /// Free tensors for the host by number of elements, for inputs of `shapes`.
+    tensors: HashMap<usize, Vec<Tensor>>,
     shapes: Vec<Vec<usize>>,
 }
 
+/// Where a value lies.
+#[derive(Debug)]
+enum Store {
+    /// In a buffer of ours.
+    Buffer(Buffer, TVec<usize>),
+    /// In a tensor of ours, for the host to read.
+    Tensor(Tensor),
+    /// As the host takes and makes values; `own` is a tensor of ours.
+    Host { value: TValue, own: bool },
+}
+
 /// A value, and its range by image where its producer measured it.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Held {
-    value: TValue,
+    store: Store,
     ranges: Option<Vec<Range>>,
-    /// The buffer is the scratch's own, to be taken back.
-    own: bool,
 }
 
 impl Held {
-    /// A value whose buffer came from elsewhere.
-    fn foreign(value: TValue) -> Self {
-        Self { value, ranges: None, own: false }
+    /// A value that the host made.
+    fn host(value: TValue) -> Self {
+        Self { store: Store::Host { value, own: false }, ranges: None }
     }
 
-    /// A value in a buffer that the scratch gave.
-    fn own(tensor: Tensor, ranges: Option<Vec<Range>>) -> Self {
-        Self { value: tensor.into_tvalue(), ranges, own: true }
+    /// Dimensions.
+    fn shape(&self) -> &[usize] {
+        match &self.store {
+            Store::Buffer(_, shape) => shape,
+            Store::Tensor(tensor) => tensor.shape(),
+            Store::Host { value, .. } => value.shape(),
+        }
+    }
+
+    /// Its values.
+    fn floats(&self) -> TractResult<&[f32]> {
+        match &self.store {
+            Store::Buffer(buffer, shape) => Ok(buffer.floats(shape.iter().product())),
+            Store::Tensor(tensor) => tensor.try_as_plain_ram()?.as_slice::<f32>(),
+            Store::Host { value, .. } => value.try_as_plain_ram()?.as_slice::<f32>(),
+        }
+    }
+
+    /// Its values, where it is ours.
+    fn floats_mut(&mut self) -> TractResult<&mut [f32]> {
+        match &mut self.store {
+            Store::Buffer(buffer, shape) => Ok(buffer.floats_mut(shape.iter().product())),
+            Store::Tensor(tensor) => {
+                tensor.to_plain_array_view_mut::<f32>()?.into_slice().context("a tensor that is not contiguous")
+            }
+            Store::Host { .. } => bail!("a value of the host is written"),
+        }
+    }
+
+    /// The value as the host takes it; from then on the host's, until [`Scratch::give`] takes it back.
+    fn share(&mut self) -> TValue {
+        if let Store::Tensor(tensor) = &mut self.store {
+            self.store = Store::Host { value: std::mem::take(tensor).into_tvalue(), own: true };
+        }
+        match &self.store {
+            Store::Host { value, .. } => value.clone(),
+            Store::Tensor(tensor) => tensor.clone().into_tvalue(),
+            Store::Buffer(buffer, shape) => {
+                let values = buffer.floats(shape.iter().product());
+                Tensor::from_shape(shape, values).unwrap_or_default().into_tvalue()
+            }
+        }
     }
 }
 
 impl Scratch {
-    /// An f32 tensor of a shape, its content unspecified.
-    fn take(&mut self, shape: &[usize]) -> TractResult<Tensor> {
+    /// A value of a shape, its content unspecified: for the host to read, or in the buffer last used that holds it, which is
+    /// likeliest to be in the cache still.
+    fn take(&mut self, shape: &[usize], to_host: bool) -> TractResult<Held> {
         let len = element_count(shape)?;
-        match self.free.get_mut(&len).and_then(Vec::pop) {
-            Some(mut tensor) => {
-                tensor.set_shape(shape)?;
-                Ok(tensor)
-            }
-            None => Tensor::zero::<f32>(shape),
+        if to_host {
+            let tensor = match self.tensors.get_mut(&len).and_then(Vec::pop) {
+                Some(mut tensor) => {
+                    tensor.set_shape(shape)?;
+                    tensor
+                }
+                None => Tensor::zero::<f32>(shape)?,
+            };
+            return Ok(Held { store: Store::Tensor(tensor), ranges: None });
         }
+        let bytes = len * size_of::<f32>();
+        let fits = self.free.iter().rposition(|buffer| buffer.capacity() >= bytes);
+        // Where none holds it the largest grows, so that in time there are no more buffers than values alive at once.
+        let largest = || (0..self.free.len()).max_by_key(|&i| self.free[i].capacity());
+        let mut buffer = fits.or_else(largest).map_or_else(Buffer::default, |i| self.free.remove(i));
+        buffer.reserve(bytes);
+        Ok(Held { store: Store::Buffer(buffer, shape.into()), ranges: None })
     }
 
     /// Takes back a value that nothing reads any more.
     fn give(&mut self, held: Held) {
-        if held.own && held.value.is_exclusive() {
-            let tensor = held.value.into_tensor();
-            self.free.entry(tensor.len()).or_default().push(tensor);
+        match held.store {
+            Store::Buffer(buffer, _) => self.free.push(buffer),
+            Store::Tensor(tensor) => self.tensors.entry(tensor.len()).or_default().push(tensor),
+            Store::Host { value, own: true } if value.is_exclusive() => {
+                let tensor = value.into_tensor();
+                self.tensors.entry(tensor.len()).or_default().push(tensor);
+            }
+            Store::Host { .. } => {}
         }
     }
 
-    /// Drops the buffers of inputs of other shapes.
+    /// Drops the tensors of inputs of other shapes.
     fn prepare(&mut self, shapes: &[&[usize]]) {
         if self.shapes != shapes {
-            self.free.clear();
+            self.tensors.clear();
             self.shapes = shapes.iter().map(|s| s.to_vec()).collect();
         }
     }
@@ -90,12 +156,12 @@ impl Model {
         let shapes: Vec<_> = inputs.iter().map(|v| v.shape()).collect();
         let symbols = graph::bind(&self.sources, &shapes)?;
         scratch.prepare(&shapes);
-        let mut slots: Vec<Option<Held>> = vec![None; self.plan.slots];
+        let mut slots: Vec<Option<Held>> = (0..self.plan.slots).map(|_| None).collect();
         for (slot, tensor) in &self.plan.constants {
-            slots[*slot] = Some(Held::foreign(TValue::from_const(tensor.clone())));
+            slots[*slot] = Some(Held::host(TValue::from_const(tensor.clone())));
         }
         for ((&slot, value), source) in self.plan.inputs.iter().zip(inputs).zip(&self.sources) {
-            slots[slot] = Some(Held::foreign(value.to_tensor(source.kind)?.into_tvalue()));
+            slots[slot] = Some(Held::host(value.to_tensor(source.kind)?.into_tvalue()));
         }
         for (index, step) in self.plan.steps.iter().enumerate() {
             self.step(step, &mut slots, &symbols, scratch).map_err(|e| Error::run(&step.name, e))?;
@@ -106,7 +172,7 @@ impl Model {
             }
             after(index);
         }
-        let output = |&slot: &usize| slots[slot].as_ref().map(|held| held.value.clone());
+        let output = |&slot: &usize| slots[slot].as_mut().map(Held::share);
         let outputs: Option<Vec<_>> = self.plan.outputs.iter().map(output).collect();
         outputs.ok_or_else(|| Error::Graph("an output was never made".to_owned()))
     }
@@ -118,6 +184,8 @@ impl Model {
         symbols: &SymbolValues,
         scratch: &mut Scratch,
     ) -> TractResult<()> {
+        let to_host = step.outputs.iter().any(|&slot| self.plan.to_host[slot]);
+        let take = |scratch: &mut Scratch, shape: &[usize]| scratch.take(shape, to_host);
         match &step.action {
             Action::Layer { layer } => {
                 let made = self.layer(*layer, step, slots, scratch)?;
@@ -125,42 +193,42 @@ impl Model {
             }
             Action::Permute { to_last } => {
                 let held = read(slots, step.inputs[0])?;
-                let mut out = scratch.take(&permuted_shape(held.value.shape(), *to_last))?;
-                permute(floats(&held.value)?, held.value.shape(), *to_last, floats_mut(&mut out)?);
-                let ranges = held.ranges.clone();
-                slots[step.outputs[0]] = Some(Held::own(out, ranges));
+                let mut out = take(scratch, &permuted_shape(held.shape(), *to_last))?;
+                permute(held.floats()?, held.shape(), *to_last, out.floats_mut()?);
+                out.ranges.clone_from(&held.ranges);
+                slots[step.outputs[0]] = Some(out);
             }
             Action::Clamp(clamp) => {
                 let held = read(slots, step.inputs[0])?;
-                let mut out = scratch.take(held.value.shape())?;
-                for (y, &x) in floats_mut(&mut out)?.iter_mut().zip(floats(&held.value)?) {
+                let mut out = take(scratch, held.shape())?;
+                for (y, &x) in out.floats_mut()?.iter_mut().zip(held.floats()?) {
                     *y = clamp.apply(x);
                 }
-                slots[step.outputs[0]] = Some(Held::own(out, None));
+                slots[step.outputs[0]] = Some(out);
             }
             Action::MaxPool(spec) => {
                 let held = read(slots, step.inputs[0])?;
-                let (size, window, shape) = pool_window(spec, held.value.shape())?;
+                let (size, window, shape) = pool_window(spec, held.shape())?;
                 check_shape(&shape, &step.shapes[0], symbols)?;
-                let mut out = scratch.take(&shape)?;
-                max_pool(floats(&held.value)?, size, &window, floats_mut(&mut out)?, self.threads);
-                slots[step.outputs[0]] = Some(Held::own(out, None));
+                let mut out = take(scratch, &shape)?;
+                max_pool(held.floats()?, size, &window, out.floats_mut()?, self.threads);
+                slots[step.outputs[0]] = Some(out);
             }
             Action::ConcatChannels => {
                 let parts = step.inputs.iter().map(|&slot| read(slots, slot)).collect::<TractResult<Vec<_>>>()?;
-                let mut shape: TVec<usize> = parts[0].value.shape().into();
+                let mut shape: TVec<usize> = parts[0].shape().into();
                 let channels = shape.len() - 1;
-                ensure!(parts.iter().all(|p| p.value.shape()[..channels] == shape[..channels]), "parts of other sizes");
-                shape[channels] = parts.iter().map(|p| p.value.shape()[channels]).sum();
-                let mut out = scratch.take(&shape)?;
-                let views = parts.iter().map(|p| Ok((floats(&p.value)?, p.value.shape()[channels])));
-                concat_channels(&views.collect::<TractResult<Vec<_>>>()?, floats_mut(&mut out)?);
-                let ranges = united(&parts);
-                slots[step.outputs[0]] = Some(Held::own(out, ranges));
+                ensure!(parts.iter().all(|p| p.shape()[..channels] == shape[..channels]), "parts of other sizes");
+                shape[channels] = parts.iter().map(|p| p.shape()[channels]).sum();
+                let mut out = take(scratch, &shape)?;
+                let views = parts.iter().map(|p| Ok((p.floats()?, p.shape()[channels])));
+                concat_channels(&views.collect::<TractResult<Vec<_>>>()?, out.floats_mut()?);
+                out.ranges = united(&parts);
+                slots[step.outputs[0]] = Some(out);
             }
             Action::Tract { op } => {
-                let inputs: TVec<TValue> =
-                    step.inputs.iter().map(|&slot| Ok(read(slots, slot)?.value.clone())).collect::<TractResult<_>>()?;
+                let mut share = |&slot: &usize| Ok(made(slots, slot)?.share());
+                let inputs: TVec<TValue> = step.inputs.iter().map(&mut share).collect::<TractResult<_>>()?;
                 let context = EvalContext { symbols, ..EvalContext::out_of_plan() };
                 let outputs = guarded(|| match op.state(&context)? {
                     Some(mut state) => state.eval(&context, op.as_op(), inputs),
@@ -168,7 +236,7 @@ impl Model {
                 })?;
                 for ((&slot, value), planned) in step.outputs.iter().zip(outputs).zip(&step.shapes) {
                     check_shape(value.shape(), planned, symbols)?;
-                    slots[slot] = Some(Held::foreign(value));
+                    slots[slot] = Some(Held::host(value));
                 }
             }
         }
@@ -178,23 +246,18 @@ impl Model {
     /// Quantise, multiply, finish.
     fn layer(&self, index: usize, step: &Step, slots: &mut [Option<Held>], scratch: &mut Scratch) -> TractResult<Held> {
         let layer = &self.layers[index];
-        let input = read(slots, step.inputs[0])?.value.clone();
-        let known = slots[step.inputs[0]].as_mut().and_then(|held| held.ranges.clone());
-        let (shape, measured) = self.quantise(layer, &input, known, scratch)?;
-        if let (Some(ranges), Some(held)) = (measured, slots[step.inputs[0]].as_mut()) {
-            held.ranges = Some(ranges);
+        let input = made(slots, step.inputs[0])?;
+        let (shape, measured) = self.quantise(layer, input, scratch)?;
+        if measured.is_some() {
+            input.ranges = measured;
         }
-        let mut out = scratch.take(&shape)?;
+        let mut out = scratch.take(&shape, self.plan.to_host[step.outputs[0]])?;
         let residual = step.inputs.get(1).map(|&slot| read(slots, slot)).transpose()?;
         if let Some(residual) = residual {
-            ensure!(
-                residual.value.shape() == &shape[..],
-                "a residual of shape {:?} to {shape:?}",
-                residual.value.shape()
-            );
+            ensure!(residual.shape() == &shape[..], "a residual of shape {:?} to {shape:?}", residual.shape());
         }
-        let residual = residual.map(|held| floats(&held.value)).transpose()?;
-        let y = floats_mut(&mut out)?;
+        let residual = residual.map(Held::floats).transpose()?;
+        let y = out.floats_mut()?;
         let (product, codes) = (&layer.product, &scratch.codes);
         let ranges = match &self.worker {
             None => product.fused(self.kernel, codes, residual, y, self.threads),
@@ -206,8 +269,8 @@ impl Model {
                 product.finish(self.kernel, codes, &scratch.sums, residual, y, self.threads)
             }
         };
-        let ranges = matches!(layer.geometry, Geometry::Conv(_)).then_some(ranges);
-        Ok(Held::own(out, ranges))
+        out.ranges = matches!(layer.geometry, Geometry::Conv(_)).then_some(ranges);
+        Ok(out)
     }
 
     /// Fills `scratch.codes`; returns the physical shape of the layer's output and, where they were measured here, the
@@ -215,11 +278,10 @@ impl Model {
     fn quantise(
         &self,
         layer: &Layer,
-        input: &Tensor,
-        known: Option<Vec<Range>>,
+        input: &Held,
         scratch: &mut Scratch,
     ) -> TractResult<(TVec<usize>, Option<Vec<Range>>)> {
-        let x = floats(input)?;
+        let x = input.floats()?;
         let mut shape: TVec<usize> = input.shape().into();
         scratch.grids.clear();
         match &layer.geometry {
@@ -239,10 +301,11 @@ impl Model {
                 let Some([oh, ow]) = g.output([h, w]) else {
                     bail!("an image of {h} x {w} is smaller than the kernel");
                 };
-                let measured = known.is_none();
                 let len = x.len() / n.max(1);
-                let ranges = known.unwrap_or_else(|| Codes::ranges(self.kernel, x, len, self.threads));
-                scratch.grids.extend(ranges.iter().map(|&range| layer.grid(range)));
+                let unknown = input.ranges.is_none();
+                let measured = unknown.then(|| Codes::ranges(self.kernel, x, len, self.threads));
+                let ranges = input.ranges.as_ref().or(measured.as_ref());
+                scratch.grids.extend(ranges.into_iter().flatten().map(|&range| layer.grid(range)));
                 let (image, pads) = ([n, h, w, g.channels_in], g.pads([h, w]));
                 element_count(&[n, h + pads[0] + pads[2], w + pads[1] + pads[3], g.channels_in])?;
                 element_count(&[n, oh, ow, g.channels_out])?;
@@ -251,7 +314,7 @@ impl Model {
                     2 => tvec![n, oh, ow, g.channels_out],
                     _ => tvec![n, ow, g.channels_out],
                 };
-                Ok((shape, measured.then_some(ranges)))
+                Ok((shape, measured))
             }
         }
     }
@@ -316,10 +379,6 @@ fn read(slots: &[Option<Held>], slot: usize) -> TractResult<&Held> {
     slots[slot].as_ref().context("a value is read before it is made")
 }
 
-fn floats(tensor: &Tensor) -> TractResult<&[f32]> {
-    tensor.try_as_plain_ram()?.as_slice::<f32>()
-}
-
-fn floats_mut(tensor: &mut Tensor) -> TractResult<&mut [f32]> {
-    tensor.to_plain_array_view_mut::<f32>()?.into_slice().context("a tensor that is not contiguous")
+fn made(slots: &mut [Option<Held>], slot: usize) -> TractResult<&mut Held> {
+    slots[slot].as_mut().context("a value is read before it is made")
 }

@@ -66,6 +66,8 @@ pub(crate) struct Plan {
     pub constants: Vec<(Slot, Arc<Tensor>)>,
     pub inputs: Vec<Slot>,
     pub outputs: Vec<Slot>,
+    /// Whether the host reads a slot, or it leaves the model: by slot.
+    pub to_host: Vec<bool>,
     /// Clamp of every layer's epilogue, by layer.
     pub clamps: HashMap<usize, Clamp>,
 }
@@ -101,6 +103,7 @@ pub(crate) fn plan(model: &TypedModel) -> Result<Plan, Error> {
     let mut plan = builder.plan;
     plan.slots = builder.layouts.len();
     plan.settle_lifetimes();
+    plan.settle_hosts();
     Ok(plan)
 }
 
@@ -303,6 +306,15 @@ impl Plan {
             _ => None,
         };
         self.steps.iter().filter_map(left).collect()
+    }
+
+    /// Notes which slots the host reads.
+    fn settle_hosts(&mut self) {
+        let hosts = self.steps.iter().filter(|step| matches!(step.action, Action::Tract { .. }));
+        self.to_host = vec![false; self.slots];
+        for &slot in hosts.flat_map(|step| &step.inputs).chain(&self.outputs) {
+            self.to_host[slot] = true;
+        }
     }
 
     /// Notes at each step which values die there.
