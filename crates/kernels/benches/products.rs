@@ -3,7 +3,7 @@
 //! `cargo bench -p fpxint-kernels`; `FPXINT_KERNEL` chooses the kernel.
 
 use divan::{Bencher, counter::ItemsCount};
-use fpxint_kernels::{Codes, Epilogue, Kernel, Product, RowGrid, Shape, Weights, select};
+use fpxint_kernels::{Buffer, Codes, Epilogue, Kernel, Product, RowGrid, Shape, Weights, select};
 
 fn main() {
     divan::main();
@@ -46,8 +46,10 @@ fn gemm(bencher: Bencher, (m, k, n): (usize, usize, usize)) {
     let product = product(Shape::matmul(k, n));
     let mut codes = Codes::default();
     codes.fill_rows(kernel(), &wave(m * k), k, &vec![GRID; m], 1);
-    let mut y = vec![0.0; m * n];
-    bencher.counter(ItemsCount::new(m * k * n)).bench_local(|| product.fused(kernel(), &codes, None, &mut y, 1));
+    let mut y = Buffer::default();
+    y.reserve(4 * m * n);
+    let y = y.floats_mut(m * n);
+    bencher.counter(ItemsCount::new(m * k * n)).bench_local(|| product.fused(kernel(), &codes, None, y, 1));
 }
 
 /// Size, channels in, channels out, kernel, stride, groups.
@@ -66,9 +68,11 @@ fn conv(bencher: Bencher, (size, channels_in, channels_out, k, stride, groups): 
     let x = wave(size * size * channels_in);
     codes.fill_images(kernel(), &x, [1, size, size, channels_in], [k / 2; 4], &[GRID], 1);
     let [h, w] = codes.output(&shape);
-    let mut y = vec![0.0; h * w * channels_out];
+    let mut y = Buffer::default();
+    y.reserve(4 * h * w * channels_out);
+    let y = y.floats_mut(h * w * channels_out);
     let macs = y.len() * shape.depth();
-    bencher.counter(ItemsCount::new(macs)).bench_local(|| product.fused(kernel(), &codes, None, &mut y, 1));
+    bencher.counter(ItemsCount::new(macs)).bench_local(|| product.fused(kernel(), &codes, None, y, 1));
 }
 
 #[divan::bench(args = [1, 2])]

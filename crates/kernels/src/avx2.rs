@@ -13,7 +13,7 @@ use std::mem::MaybeUninit;
 
 use crate::kernel::{MR, NR, Tile};
 use crate::window::Window;
-use crate::x86::{by_rows, depthwise_256 as depthwise, x86_kernel};
+use crate::x86::{by_rows, depthwise_256 as depthwise, x86_by_parts, x86_kernel};
 
 /// Columns of a block.
 const COLUMNS: usize = 8;
@@ -29,6 +29,8 @@ x86_kernel! {
     /// The AVX2 kernel.
     Avx2, "avx2", 16 columns, ["avx2", "fma"]
 }
+
+x86_by_parts!(16 columns, "avx2,fma");
 
 /// The rows of `window` against `panel`.
 #[target_feature(enable = "avx2")]

@@ -5,64 +5,108 @@
 
 use std::arch::x86_64::*;
 
-use crate::kernel::{MR, NR, Tile};
-use crate::window::Window;
-use crate::x86::{depthwise_512 as depthwise, x86_kernel};
+use crate::bodies;
+use crate::kernel::{Ending, MR, NR, Tile};
+use crate::window::{Lines, Window};
+use crate::x86::{block, x86_kernel};
 
-/// Vectors across a panel.
-const VECTORS: usize = NR / 16;
+mod depthwise;
+mod epilogue;
+
+use depthwise::{depthwise, fused_depthwise};
+use epilogue::{Panel, VECTORS, by_steps, each_row};
 
 x86_kernel! {
     /// The AVX-512 VNNI kernel.
     Avx512Vnni, "avx512vnni", 32 columns, ["avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni", "fma"]
 }
 
+/// Runs `$part::<rows, constants>(..)` for a number of rows.
+macro_rules! of_rows {
+    ($rows:expr, $part:ident, $constants:tt, $args:tt) => {
+        of_rows!(@ $rows, $part, $constants, $args, 1 2 3 4 5 6 7 8 9 10 11 12 13 14)
+    };
+    (@ $rows:expr, $part:ident, $constants:tt, $args:tt, $($row:literal)*) => {
+        match $rows {
+            $($row => block!($part, $row, $constants, $args),)*
+            rows => unreachable!("a window has 1 to {MR} rows, not {rows}"),
+        }
+    };
+}
+
+/// The sums of `ROWS` rows: a macro, so that they stay in the registers of the function it stands in.
+macro_rules! sums {
+    ($rows:ident, $window:expr, $panel:expr) => {{
+        let (window, panel): (&Window<'_>, &[i8]) = ($window, $panel);
+        let (steps, stride) = (window.depth() / 4, window.row_stride());
+        assert_eq!(panel.len(), window.taps().len() * window.depth() * NR, "panel and window differ in depth");
+        assert_eq!(window.rows(), $rows);
+        let mut acc = [[_mm512_setzero_si512(); VECTORS]; $rows];
+        let mut weights = panel.as_ptr();
+        for &tap in window.taps() {
+            // SAFETY: a window checked that every tap lies within its data.
+            let mut codes = unsafe { window.as_ptr().add(tap) };
+            for _ in 0..steps {
+                let w = [load(weights), load(weights.wrapping_add(64))];
+                each_row!($rows, |R| {
+                    let u = broadcast(codes.wrapping_add(R * stride));
+                    acc[R] = [_mm512_dpbusd_epi32(acc[R][0], u, w[0]), _mm512_dpbusd_epi32(acc[R][1], u, w[1])];
+                });
+                weights = weights.wrapping_add(4 * NR);
+                codes = codes.wrapping_add(4);
+            }
+        }
+        acc
+    }};
+}
+
 /// The rows of `window` against `panel`.
 #[target_feature(enable = "avx512f,avx512vnni")]
 fn tile(window: &Window<'_>, panel: &[i8], tile: &mut Tile) {
-    macro_rules! by_rows {
-        ($($rows:literal)*) => {
-            match window.rows() {
-                $($rows => tile_of::<$rows>(window, panel, tile),)*
-                rows => unreachable!("a window has 1 to {MR} rows, not {rows}"),
-            }
-        };
-    }
-    by_rows!(1 2 3 4 5 6 7 8 9 10 11 12 13 14)
+    of_rows!(window.rows(), tile_of, [], (window, panel, tile))
 }
 
 /// A tile of `ROWS` rows.
 #[target_feature(enable = "avx512f,avx512vnni")]
 fn tile_of<const ROWS: usize>(window: &Window<'_>, panel: &[i8], tile: &mut Tile) {
-    let (steps, stride) = (window.depth() / 4, window.row_stride());
-    assert_eq!(panel.len(), window.taps().len() * window.depth() * NR, "panel and window differ in depth");
-    assert_eq!(window.rows(), ROWS);
-    let mut acc = [[_mm512_setzero_si512(); VECTORS]; ROWS];
-    let mut weights = panel.as_ptr();
-    for &tap in window.taps() {
-        // SAFETY: a window checked that every tap lies within its data.
-        let mut codes = unsafe { window.as_ptr().add(tap) };
-        for _ in 0..steps {
-            let mut w = [_mm512_setzero_si512(); VECTORS];
-            for (v, w) in w.iter_mut().enumerate() {
-                *w = load(weights.wrapping_add(64 * v));
-            }
-            for (r, acc) in acc.iter_mut().enumerate() {
-                let u = broadcast(codes.wrapping_add(r * stride));
-                for (acc, &w) in acc.iter_mut().zip(&w) {
-                    *acc = _mm512_dpbusd_epi32(*acc, u, w);
-                }
-            }
-            weights = weights.wrapping_add(4 * NR);
-            codes = codes.wrapping_add(4);
-        }
-    }
+    let acc = sums!(ROWS, window, panel);
     for (acc, sums) in acc.iter().zip(tile.iter_mut()) {
         for (&acc, sums) in acc.iter().zip(sums.as_chunks_mut::<16>().0) {
-            // SAFETY: `sums` is 16 i32, 64 bytes.
-            unsafe { _mm512_storeu_si512(sums.as_mut_ptr().cast(), acc) }
+            store_512(sums, acc);
         }
     }
+}
+
+/// The rows of some lines against `panel`, finished; where it can be, before they leave the registers.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma")]
+fn fused(lines: &Lines<'_>, panel: &[i8], mut ending: Ending<'_>) {
+    by_steps!(
+        ending,
+        |STEPS| {
+            let mut out = Panel::new(&mut ending);
+            for (line, first, rows) in lines.tiles() {
+                let (window, row) = (lines.window(line, first, rows), line * lines.rows() + first);
+                of_rows!(rows, fused_of, [STEPS], (&window, panel, &mut out, row));
+            }
+            out.end(ending.lanes);
+        },
+        {
+            let mut sums = [[0; NR]; MR];
+            for (line, first, rows) in lines.tiles() {
+                tile(&lines.window(line, first, rows), panel, &mut sums);
+                bodies::end::<NR>(&sums, ending.part(line * lines.rows() + first, rows));
+            }
+        }
+    )
+}
+
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn fused_of<const ROWS: usize, const STEPS: u8>(window: &Window<'_>, panel: &[i8], out: &mut Panel<'_>, row: usize) {
+    out.prefetch::<STEPS>(row, ROWS);
+    let acc = sums!(ROWS, window, panel);
+    let mut block = *out;
+    each_row!(ROWS, |R| block.finish::<STEPS>(row + R, acc[R]));
+    out.seen(&block);
 }
 
 /// 64 weights.
@@ -80,4 +124,12 @@ fn broadcast(codes: *const u8) -> __m512i {
     // SAFETY: the window checked `tap + row * stride + depth` against its data, and `tile_of` stays below `depth`.
     let four = unsafe { codes.cast::<i32>().read_unaligned() };
     _mm512_set1_epi32(four)
+}
+
+/// 16 sums.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn store_512(sums: &mut [i32; 16], acc: __m512i) {
+    // SAFETY: `sums` is 64 bytes.
+    unsafe { _mm512_storeu_si512(sums.as_mut_ptr().cast(), acc) }
 }

@@ -8,7 +8,7 @@ use std::arch::x86_64::*;
 
 use crate::kernel::{NR, Tile};
 use crate::window::Window;
-use crate::x86::{by_rows, depthwise_256 as depthwise, store_256 as store, x86_kernel};
+use crate::x86::{by_rows, depthwise_256 as depthwise, store_256 as store, x86_by_parts, x86_kernel};
 
 /// Columns of a block.
 const COLUMNS: usize = 16;
@@ -19,6 +19,8 @@ x86_kernel! {
     /// The AVX-VNNI kernel.
     AvxVnni, "avxvnni", 16 columns, ["avx2", "fma", "avxvnni"]
 }
+
+x86_by_parts!(16 columns, "avx2,fma,avxvnni");
 
 /// The rows of `window` against `panel`.
 #[target_feature(enable = "avx2,avxvnni")]

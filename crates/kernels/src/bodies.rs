@@ -1,7 +1,7 @@
 //! Loops shared by all kernels: each kernel compiles them for its own instructions. They hold no reduction over floats but
 //! minimum and maximum, so the result does not depend on how they are vectorised.
 
-use crate::kernel::{Columns, Grids, NR, Pairs, Place, RowGrid, Tile, WideTile};
+use crate::kernel::{Columns, Ending, Grids, NR, Pairs, Place, RowGrid, Tile, WideTile};
 use crate::range::{Lanes, Range, part};
 use crate::window::Strip;
 
@@ -100,14 +100,9 @@ fn finish_tile<const L: usize>(
 /// Epilogue of i32 sums, the zero point's part still in them: `sum - zp * column sum`, exact modulo 2^32. `L` columns at once
 /// fill the registers.
 #[inline(always)]
-pub(crate) fn finish<const L: usize>(
-    tile: &Tile,
-    grids: Grids<'_>,
-    columns: &Columns<'_>,
-    place: Place<'_>,
-    lanes: &mut Lanes,
-) {
-    finish_tile::<L>(tile, grids, columns, place, lanes);
+pub(crate) fn end<const L: usize>(tile: &Tile, ending: Ending<'_>) {
+    let Ending { grids, columns, place, lanes } = ending;
+    finish_tile::<L>(tile, grids, &columns, place, lanes);
 }
 
 /// Epilogue of complete i64 sums.

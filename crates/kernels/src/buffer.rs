@@ -27,6 +27,29 @@ impl Buffer {
         }
     }
 
+    /// The first `len` bytes.
+    ///
+    /// # Panics
+    /// If it does not hold them.
+    pub fn bytes(&self, len: usize) -> &[u8] {
+        &self.lines_as_bytes()[..len]
+    }
+
+    /// The first `len` bytes.
+    ///
+    /// # Panics
+    /// If it does not hold them.
+    pub fn bytes_mut(&mut self, len: usize) -> &mut [u8] {
+        assert!(len <= self.capacity(), "{len} bytes in {}", self.capacity());
+        // SAFETY: the lines are initialised, and `len` of their bytes lie within, as checked above; the borrow is exclusive.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), len) }
+    }
+
+    fn lines_as_bytes(&self) -> &[u8] {
+        // SAFETY: the lines are initialised, and these are all their bytes.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.capacity()) }
+    }
+
     /// The first `len` floats.
     ///
     /// # Panics

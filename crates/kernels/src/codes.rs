@@ -1,7 +1,7 @@
 //! Activations quantised for a product: NHWC codes with their border in place, one plane a limb, one grid an image or a row.
 
 use crate::kernel::{Grids, Kernel, NR, RowGrid};
-use crate::{Range, Shape, run};
+use crate::{Buffer, Range, Shape, run};
 
 /// Bytes that tiles may read, and ignore, past the last pixel.
 const SLACK: usize = NR;
@@ -9,7 +9,9 @@ const SLACK: usize = NR;
 /// Quantised activations; the buffers are reused from call to call.
 #[derive(Debug, Default)]
 pub struct Codes {
-    planes: Vec<Vec<u8>>,
+    planes: Vec<Buffer>,
+    /// Bytes of a plane, what tiles may read beyond it included.
+    bytes: usize,
     limbs: usize,
     grids: Vec<RowGrid>,
     per_row: bool,
@@ -94,9 +96,10 @@ impl Codes {
         let code_max = grids.first().map_or(255, |grid| grid.code_max);
         assert!(grids.iter().all(|grid| grid.code_max == code_max), "one precision a layer");
         self.limbs = (32 - code_max.leading_zeros()).div_ceil(8) as usize;
-        self.planes.resize_with(self.limbs.max(self.planes.len()), Vec::new);
+        self.planes.resize_with(self.limbs.max(self.planes.len()), Buffer::default);
+        self.bytes = n * h * w * c + SLACK;
         for plane in &mut self.planes[..self.limbs] {
-            plane.resize(n * h * w * c + SLACK, 0);
+            plane.reserve(self.bytes);
         }
         self.grids.clear();
         self.grids.extend_from_slice(grids);
@@ -104,13 +107,24 @@ impl Codes {
     }
 
     /// Planes, least significant first.
-    pub(crate) fn planes(&self) -> &[Vec<u8>] {
-        &self.planes[..self.limbs]
+    pub(crate) fn planes(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        self.planes[..self.limbs].iter().map(|plane| plane.bytes(self.bytes))
+    }
+
+    /// Plane `limb`, the least significant first.
+    pub(crate) fn plane(&self, limb: usize) -> &[u8] {
+        self.planes[..self.limbs][limb].bytes(self.bytes)
     }
 
     /// Grids of `rows` consecutive outputs of an image from pixel `first` on.
     pub(crate) fn grids(&self, image: usize, first: usize, rows: usize) -> Grids<'_> {
         if self.per_row { Grids::Each(&self.grids[first..first + rows]) } else { Grids::Same(&self.grids[image]) }
+    }
+
+    /// Largest step of all grids; NaN where one is.
+    pub(crate) fn largest_scale(&self) -> f32 {
+        let larger = |largest: f32, grid: &RowGrid| if grid.scale <= largest { largest } else { grid.scale };
+        self.grids.iter().fold(0.0, |largest, grid| if largest.is_nan() { largest } else { larger(largest, grid) })
     }
 
     /// Images; 1 for a matrix.

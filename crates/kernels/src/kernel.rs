@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::range::{Lanes, Range};
-use crate::window::{Strip, Window};
+use crate::window::{Lines, Strip, Window};
 
 /// Rows of a tile: 14 divides 7, 14, 28, 56, 112 and 224, the widths that image networks have.
 pub const MR: usize = 14;
@@ -66,6 +66,8 @@ pub struct Columns<'a> {
     pub low: f32,
     /// Largest output.
     pub high: f32,
+    /// Whether every output is known to be finite.
+    pub finite: bool,
 }
 
 /// Where a tile's outputs go: `rows x width` values, `stride` apart, with the residual laid out alike.
@@ -77,10 +79,42 @@ pub struct Place<'a> {
     pub residual: Option<&'a [f32]>,
     /// Values from one row to the next.
     pub stride: usize,
-    /// Rows, at most [`MR`].
+    /// Rows.
     pub rows: usize,
     /// Channels, at most [`NR`].
     pub width: usize,
+}
+
+/// What makes outputs of a tile's sums.
+#[derive(Debug)]
+pub struct Ending<'a> {
+    /// Grids of the rows.
+    pub grids: Grids<'a>,
+    /// Constants of the columns.
+    pub columns: Columns<'a>,
+    /// Where outputs go.
+    pub place: Place<'a>,
+    /// Their range so far.
+    pub lanes: &'a mut Lanes,
+}
+
+impl Ending<'_> {
+    /// The ending of `rows` rows from row `first` on.
+    #[inline(always)]
+    pub fn part(&mut self, first: usize, rows: usize) -> Ending<'_> {
+        let start = first * self.place.stride;
+        let grids = match self.grids {
+            Grids::Same(grid) => Grids::Same(grid),
+            Grids::Each(grids) => Grids::Each(&grids[first..first + rows]),
+        };
+        let place = Place {
+            out: &mut self.place.out[start..],
+            residual: self.place.residual.map(|residual| &residual[start..]),
+            rows,
+            ..self.place
+        };
+        Ending { grids, columns: self.columns, place, lanes: self.lanes }
+    }
 }
 
 /// A set of routines for one instruction set. A value is the proof that this CPU has it.
@@ -98,8 +132,10 @@ pub mod sealed {
         fn tile(&self, window: &Window<'_>, panel: &[i8], tile: &mut Tile);
         /// `tile[r][c] = sum_t u[r, t, c] * weights[t / 2][c][t % 2]`, exact: at most 257 taps.
         fn depthwise(&self, strip: &Strip<'_>, weights: &[Pairs], tile: &mut Tile);
-        /// Epilogue of i32 sums that still hold the zero point's part.
-        fn finish(&self, tile: &Tile, grids: Grids<'_>, columns: &Columns<'_>, place: Place<'_>, lanes: &mut Lanes);
+        /// [`Routines::tile`] and the epilogue of its sums, for every tile of some lines.
+        fn fused(&self, lines: &Lines<'_>, panel: &[i8], ending: Ending<'_>);
+        /// [`Routines::depthwise`] and the epilogue of its sums, for every tile of some lines.
+        fn fused_depthwise(&self, lines: &Lines<'_>, weights: &[Pairs], ending: Ending<'_>);
         /// Epilogue of complete i64 sums.
         fn finish_wide(
             &self,

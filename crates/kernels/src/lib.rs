@@ -40,6 +40,6 @@ pub use buffer::Buffer;
 pub use codes::Codes;
 pub use kernel::{Kernel, MR, NR, RowGrid, UnknownKernel, available, named, select};
 pub use panels::Weights;
-pub use product::{Epilogue, Error, Product};
+pub use product::{Epilogue, Error, Product, Residual};
 pub use range::Range;
 pub use shape::Shape;

@@ -2,17 +2,21 @@
 
 use std::fmt;
 
-use crate::kernel::{Columns, Grids, Kernel, MR, NR, Place, Tile, WideTile};
+use crate::kernel::{Columns, Ending, Kernel, MR, NR, Pairs, Place, Tile, WideTile};
 use crate::panels::{Packed, panel_len};
 use crate::range::Lanes;
 use crate::shape::Chunk;
-use crate::window::{Strip, Taps, Window};
+use crate::window::{Extent, Lines, Taps};
 use crate::{Codes, Range, Shape, Weights, run};
 
 /// Bytes of codes that a block of outputs may need before it is split, so that they stay in the second-level cache.
 const BLOCK_BYTES: usize = 192 << 10;
 /// Packed weights up to this size are walked once per tile of rows rather than once per block.
 const RESIDENT_BYTES: usize = 384 << 10;
+
+/// Rows that a kernel makes at once of a panel: enough to outweigh the call, few enough to leave the codes in the first-level
+/// cache for the next panel.
+const RUN: usize = 4 * MR;
 
 /// Integers too large for exact 64-bit sums.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +50,15 @@ pub struct Epilogue {
     pub high: f32,
 }
 
+/// Values that an epilogue adds, laid out as the output is.
+#[derive(Debug, Clone, Copy)]
+pub struct Residual<'a> {
+    /// The values.
+    pub values: &'a [f32],
+    /// What no magnitude among them exceeds; infinity where that is not known.
+    pub largest: f32,
+}
+
 /// Weights packed for a [`Shape`], with their epilogue.
 #[derive(Debug)]
 pub struct Product {
@@ -74,21 +87,15 @@ struct Panel {
     width: usize,
 }
 
-/// Sums of a tile.
-enum Sums<'a> {
-    /// One product, the zero point still in it.
-    Narrow(&'a Tile),
-    /// Complete.
-    Wide(&'a WideTile),
+/// What a product of a tile multiplies: codes and weights.
+enum Part<'a> {
+    Panel(Lines<'a>, &'a [i8]),
+    Pairs(Lines<'a>, &'a [Pairs]),
 }
 
-/// What the tiles of a block share, aligned so that no vector of it crosses a cache line.
+/// The range of a block's outputs so far, aligned so that no vector of it crosses a cache line.
 #[repr(align(64))]
-struct Scratch {
-    tile: Tile,
-    /// Range of the outputs so far.
-    lanes: Lanes,
-}
+struct Aligned(Lanes);
 
 /// One call: codes and where their windows lie.
 struct Call<'a> {
@@ -101,14 +108,20 @@ struct Call<'a> {
     pixel_stride: usize,
     line_stride: usize,
     narrow: bool,
+    /// Every output is finite.
+    finite: bool,
+    /// Most rows, and most lines, of a part of the output that is made at once.
+    run: usize,
+    lines: usize,
 }
 
-/// Rows `first .. first + rows` of an image's outputs, all of one line.
+/// Outputs of an image from pixel `first` on: `rows` of a line, or several whole lines of them.
 #[derive(Clone, Copy)]
 struct Rows {
     image: usize,
     first: usize,
     rows: usize,
+    lines: usize,
     /// Offset in a plane of the first byte that the first of them reads.
     base: usize,
 }
@@ -185,10 +198,10 @@ impl Product {
     /// # Panics
     /// If `sums` has another length.
     pub fn partial(&self, kernel: &dyn Kernel, codes: &Codes, sums: &mut [i64], threads: usize) {
-        let call = Call { narrow: false, ..Call::new(kernel, self, codes) };
+        let call = Call { narrow: false, ..Call::new(kernel, self, codes) }.by_tiles();
         let (image_len, block_len) = call.blocks(sums.len(), threads);
         run::map_blocks(sums, image_len, block_len, threads, |image, start, block| {
-            call.for_tiles(image, start, block.len(), |rows, panel, offset| {
+            call.for_runs(image, start, block.len(), |rows, panel, offset| {
                 let mut wide = [[0; NR]; MR];
                 call.wide(rows, panel, &mut wide);
                 let stride = self.shape.channels_out;
@@ -211,19 +224,20 @@ impl Product {
         kernel: &dyn Kernel,
         codes: &Codes,
         sums: &[i64],
-        residual: Option<&[f32]>,
+        residual: Option<Residual<'_>>,
         out: &mut [f32],
         threads: usize,
     ) -> Vec<Range> {
         assert_eq!(sums.len(), out.len(), "one sum an output");
         let stride = self.shape.channels_out;
-        self.drive(kernel, codes, residual, out, threads, |call, rows, panel, absolute, place, scratch| {
+        let call = Call::new(kernel, self, codes).by_tiles();
+        call.drive(residual, out, threads, |call, rows, panel, absolute, place, lanes| {
             let mut wide = [[0; NR]; MR];
             for (r, row) in wide.iter_mut().enumerate().take(rows.rows) {
                 let width = self.panels[panel].width;
                 row[..width].copy_from_slice(&sums[absolute + r * stride..][..width]);
             }
-            call.finish(rows, panel, Sums::Wide(&wide), place, &mut scratch.lanes);
+            call.finish(rows, panel, &wide, place, lanes);
         })
     }
 
@@ -235,59 +249,58 @@ impl Product {
         &self,
         kernel: &dyn Kernel,
         codes: &Codes,
-        residual: Option<&[f32]>,
+        residual: Option<Residual<'_>>,
         out: &mut [f32],
         threads: usize,
     ) -> Vec<Range> {
-        self.drive(kernel, codes, residual, out, threads, |call, rows, panel, _, place, scratch| {
-            if call.narrow {
-                call.tile(rows, panel, [0, 0], &self.chunks[0], &mut scratch.tile);
-                call.finish(rows, panel, Sums::Narrow(&scratch.tile), place, &mut scratch.lanes);
-            } else {
-                let mut wide = [[0; NR]; MR];
-                call.wide(rows, panel, &mut wide);
-                call.finish(rows, panel, Sums::Wide(&wide), place, &mut scratch.lanes);
-            }
+        let call = Call::new(kernel, self, codes);
+        if call.narrow {
+            return call.drive(residual, out, threads, |call, rows, panel, _, place, lanes| {
+                call.fused(rows, panel, place, lanes);
+            });
+        }
+        call.by_tiles().drive(residual, out, threads, |call, rows, panel, _, place, lanes| {
+            let mut wide = [[0; NR]; MR];
+            call.wide(rows, panel, &mut wide);
+            call.finish(rows, panel, &wide, place, lanes);
         })
     }
+}
 
-    /// Runs `tile(call, rows, panel, absolute offset, place, scratch)` for every tile of the output.
+impl<'a> Call<'a> {
+    /// Runs `part(call, rows, panel, absolute offset, place, lanes)` for every part of the output.
     fn drive(
-        &self,
-        kernel: &dyn Kernel,
-        codes: &Codes,
-        residual: Option<&[f32]>,
+        mut self,
+        residual: Option<Residual<'_>>,
         out: &mut [f32],
         threads: usize,
-        tile: impl Fn(&Call<'_>, Rows, usize, usize, Place<'_>, &mut Scratch) + Sync,
+        part: impl Fn(&Self, Rows, usize, usize, Place<'_>, &mut Lanes) + Sync,
     ) -> Vec<Range> {
-        assert!(residual.is_none_or(|r| r.len() == out.len()), "a residual has the shape of the output");
-        let call = Call::new(kernel, self, codes);
-        let (image_len, block_len) = call.blocks(out.len(), threads);
+        assert!(residual.is_none_or(|r| r.values.len() == out.len()), "a residual has the shape of the output");
+        self.finite = self.outputs_are_finite(residual.map_or(0.0, |residual| residual.largest));
+        let (image_len, block_len) = self.blocks(out.len(), threads);
         let parts = run::map_blocks(out, image_len, block_len, threads, |image, start, block| {
-            let mut scratch = Scratch { tile: [[0; NR]; MR], lanes: Lanes::EMPTY };
-            call.for_tiles(image, start, block.len(), |rows, panel, offset| {
+            let mut lanes = Aligned(Lanes::EMPTY);
+            self.for_runs(image, start, block.len(), |rows, panel, offset| {
                 let absolute = image * image_len + start + offset;
                 let place = Place {
                     out: &mut block[offset..],
-                    residual: residual.map(|residual| &residual[absolute..]),
-                    stride: self.shape.channels_out,
-                    rows: rows.rows,
-                    width: self.panels[panel].width,
+                    residual: residual.map(|residual| &residual.values[absolute..]),
+                    stride: self.product.shape.channels_out,
+                    rows: rows.rows * rows.lines,
+                    width: self.product.panels[panel].width,
                 };
-                tile(&call, rows, panel, absolute, place, &mut scratch);
+                part(&self, rows, panel, absolute, place, &mut lanes.0);
             });
-            scratch.lanes.range()
+            lanes.0.range()
         });
-        let mut ranges = vec![Range::EMPTY; codes.images()];
+        let mut ranges = vec![Range::EMPTY; self.codes.images()];
         for (image, range) in parts {
             ranges[image] = ranges[image].union(range);
         }
         ranges
     }
-}
 
-impl<'a> Call<'a> {
     fn new(kernel: &'a dyn Kernel, product: &'a Product, codes: &'a Codes) -> Self {
         let shape = &product.shape;
         assert_eq!(codes.channels(), shape.channels_in, "codes of another layer");
@@ -308,7 +321,23 @@ impl<'a> Call<'a> {
             pixel_stride: shape.strides[1] * shape.channels_in,
             line_stride: shape.strides[0] * width * shape.channels_in,
             narrow: single && product.shift == 0 && product.means.is_empty(),
+            finite: false,
+            run: if shape.is_depthwise() { usize::MAX } else { RUN },
+            lines: usize::MAX,
         }
+    }
+
+    /// Whether no output can be infinite or NaN, given the largest magnitude of the residual: what the largest sum stays below
+    /// in f32 throughout.
+    fn outputs_are_finite(&self, residual: f32) -> bool {
+        let sum = if self.narrow { 2f64.powi(31) } else { 2f64.powi(63) };
+        let largest = |values: &[[f32; NR]]| {
+            f64::from(values.as_flattened().iter().fold(0f32, |largest, v| largest.max(v.abs())))
+        };
+        let scaled = sum * f64::from(self.codes.largest_scale());
+        let value = scaled * largest(&self.product.scales) + largest(&self.product.bias) + f64::from(residual);
+        // Half of the largest float leaves room for every rounding; a NaN is not below it.
+        scaled.max(value) < f64::from(f32::MAX) / 2.0
     }
 
     /// Values of an image and of a block, given those of the whole output.
@@ -325,51 +354,86 @@ impl<'a> Call<'a> {
         (pixels * channels, block * channels)
     }
 
-    /// Calls `f(rows, panel, offset in the block)` for the tiles of a block that starts at value `start` of its image.
-    fn for_tiles(&self, image: usize, start: usize, len: usize, mut f: impl FnMut(Rows, usize, usize)) {
+    /// The same call one tile at a time.
+    fn by_tiles(mut self) -> Self {
+        (self.run, self.lines) = (MR, 1);
+        self
+    }
+
+    /// Calls `f(rows, panel, offset in the block)` for the parts of a block that starts at value `start` of its image.
+    fn for_runs(&self, image: usize, start: usize, len: usize, mut f: impl FnMut(Rows, usize, usize)) {
         let product = self.product;
         let stride = product.shape.channels_out;
         let (first, end) = (start / stride, (start + len) / stride);
         let panels = product.panels.len();
-        let weights_stay = product.bytes() <= RESIDENT_BYTES;
+        let weights_stay = product.bytes() <= RESIDENT_BYTES && self.run != usize::MAX;
         let passes = if weights_stay { 1 } else { panels };
         for pass in 0..passes {
             let mut pixel = first;
             while pixel < end {
-                let (y, x) = (pixel / self.line, pixel % self.line);
-                let left = (self.line - x).min(end - pixel);
-                let rows = left.div_ceil(left.div_ceil(MR));
-                let base = image * self.codes.image_len() + y * self.line_stride + x * self.pixel_stride;
-                let tile = Rows { image, first: pixel, rows, base };
+                let rows = self.next_run(image, pixel, end);
                 let all = if weights_stay { 0..panels } else { pass..pass + 1 };
                 for panel in all {
-                    f(tile, panel, (pixel - first) * stride + product.panels[panel].channel);
+                    f(rows, panel, (pixel - first) * stride + product.panels[panel].channel);
                 }
-                pixel += rows;
+                pixel += rows.rows * rows.lines;
             }
         }
     }
 
+    /// The outputs from `pixel` on, below `end`, that are made at once: some of a line, or several whole lines.
+    fn next_run(&self, image: usize, pixel: usize, end: usize) -> Rows {
+        let (y, x) = (pixel / self.line, pixel % self.line);
+        let base = image * self.codes.image_len() + y * self.line_stride + x * self.pixel_stride;
+        let left = (self.line - x).min(end - pixel);
+        let (rows, lines) = match left {
+            // Of a line a whole number of tiles of nearly the same height, which the kernel cuts.
+            _ if left > self.run => (left.div_ceil(left.div_ceil(self.run)), 1),
+            _ if left == self.line => (left, ((end - pixel) / left).min((self.run / left).max(1)).min(self.lines)),
+            _ => (left, 1),
+        };
+        let rows = if lines == 1 && rows < left { rows.next_multiple_of(MR).min(self.run) } else { rows };
+        Rows { image, first: pixel, rows, lines, base }
+    }
+
     /// One integer product: a digit of the weights with a plane of the codes, over a part of the depth.
     fn tile(&self, rows: Rows, panel: usize, [digit, plane]: [usize; 2], chunk: &Chunk, tile: &mut Tile) {
+        match self.part(rows, panel, [digit, plane], chunk) {
+            Part::Panel(lines, weights) => self.kernel.tile(&lines.window(0, 0, rows.rows), weights, tile),
+            Part::Pairs(lines, weights) => self.kernel.depthwise(&lines.strip(0, 0, rows.rows), weights, tile),
+        }
+    }
+
+    /// The only product of a layer, and its epilogue.
+    fn fused(&self, rows: Rows, panel: usize, place: Place<'_>, lanes: &mut Lanes) {
+        let grids = self.codes.grids(rows.image, rows.first, rows.rows * rows.lines);
+        let ending = Ending { grids, columns: self.columns(panel), place, lanes };
+        match self.part(rows, panel, [0, 0], &self.product.chunks[0]) {
+            Part::Panel(lines, weights) => self.kernel.fused(&lines, weights, ending),
+            Part::Pairs(lines, weights) => self.kernel.fused_depthwise(&lines, weights, ending),
+        }
+    }
+
+    /// What a product of a tile multiplies.
+    fn part(&self, rows: Rows, panel: usize, [digit, plane]: [usize; 2], chunk: &Chunk) -> Part<'_> {
         let (product, shape) = (self.product, &self.product.shape);
         let base = rows.base + product.panels[panel].input;
-        let data = &self.codes.planes()[plane][base..];
+        let data = &self.codes.plane(plane)[base..];
+        let (row_stride, line_stride) = (self.pixel_stride, self.line_stride);
+        let extent = Extent { rows: rows.rows, row_stride, lines: rows.lines, line_stride };
         match &product.packed {
             Packed::Limbs(limbs) => {
-                let (data, part) = (&data[chunk.from..], chunk.taps.clone());
-                let window = Window::new(data, &self.taps, part, chunk.depth, rows.rows, self.pixel_stride);
-                let window = window.expect("codes hold every window of their layer");
+                let lines = Lines::new(&data[chunk.from..], &self.taps, chunk.taps.clone(), chunk.depth, extent);
+                let lines = lines.expect("codes hold every window of their layer");
                 let from = (chunk.taps.start * shape.tap_depth() + chunk.from) * NR;
                 let panel = &limbs[digit][panel * panel_len(shape) + from..][..chunk.taps.len() * chunk.depth * NR];
-                self.kernel.tile(&window, panel, tile);
+                Part::Panel(lines, panel)
             }
             Packed::Words(words) => {
-                let strip = Strip::new(data, &self.taps, rows.rows, self.pixel_stride);
-                let strip = strip.expect("codes hold every window of their layer");
-                let pairs = self.taps.offsets().len().div_ceil(2);
-                let weights = &words[digit][panel * pairs..][..pairs];
-                self.kernel.depthwise(&strip, weights, tile);
+                let taps = self.taps.offsets().len();
+                let lines = Lines::new(data, &self.taps, 0..taps, NR, extent);
+                let lines = lines.expect("codes hold every window of their layer");
+                Part::Pairs(lines, &words[digit][panel * taps.div_ceil(2)..][..taps.div_ceil(2)])
             }
         }
     }
@@ -413,7 +477,7 @@ impl<'a> Call<'a> {
         let shape = &self.product.shape;
         let base = rows.base + self.product.panels[panel].input + row * self.pixel_stride;
         let mut total = -zero_point * shape.depth() as i64;
-        for (limb, plane) in self.codes.planes().iter().enumerate() {
+        for (limb, plane) in self.codes.planes().enumerate() {
             for &tap in self.taps.offsets() {
                 let codes = &plane[base + tap..][..shape.tap_len()];
                 total += codes.iter().map(|&u| i64::from(u)).sum::<i64>() << (8 * limb);
@@ -422,19 +486,22 @@ impl<'a> Call<'a> {
         total
     }
 
-    fn finish(&self, rows: Rows, panel: usize, sums: Sums<'_>, place: Place<'_>, lanes: &mut Lanes) {
+    /// Epilogue of complete sums.
+    fn finish(&self, rows: Rows, panel: usize, sums: &WideTile, place: Place<'_>, lanes: &mut Lanes) {
+        let grids = self.codes.grids(rows.image, rows.first, rows.rows);
+        self.kernel.finish_wide(sums, grids, &self.columns(panel), place, lanes);
+    }
+
+    /// Constants of a panel.
+    fn columns(&self, panel: usize) -> Columns<'_> {
         let product = self.product;
-        let columns = Columns {
+        Columns {
             sums: &product.narrow_sums[panel],
             scales: &product.scales[panel],
             bias: &product.bias[panel],
             low: product.low,
             high: product.high,
-        };
-        let grids: Grids<'_> = self.codes.grids(rows.image, rows.first, rows.rows);
-        match sums {
-            Sums::Narrow(tile) => self.kernel.finish(tile, grids, &columns, place, lanes),
-            Sums::Wide(tile) => self.kernel.finish_wide(tile, grids, &columns, place, lanes),
+            finite: self.finite,
         }
     }
 }

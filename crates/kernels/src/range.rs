@@ -9,8 +9,9 @@ pub struct Range {
     pub low: f32,
     /// Largest value, at least 0.
     pub high: f32,
-    /// Largest bit pattern of an absolute value; from `0x7f80_0000` up something is infinite or NaN.
-    pub magnitude: u32,
+    /// Largest bit pattern of an absolute value, or 0 where values are known to be finite; from `0x7f80_0000` up something is
+    /// infinite or NaN.
+    magnitude: u32,
 }
 
 impl Range {
@@ -50,6 +51,18 @@ impl<const N: usize> Lanes<N> {
         self.low[lane] = if y < self.low[lane] { y } else { self.low[lane] };
         self.high[lane] = if y > self.high[lane] { y } else { self.high[lane] };
         self.magnitude[lane] = self.magnitude[lane].max(y.to_bits() & 0x7fff_ffff);
+    }
+
+    /// Smallest and largest values.
+    #[inline(always)]
+    pub fn bounds(&self) -> (&[f32; N], &[f32; N]) {
+        (&self.low, &self.high)
+    }
+
+    /// Smallest and largest values.
+    #[inline(always)]
+    pub fn bounds_mut(&mut self) -> (&mut [f32; N], &mut [f32; N]) {
+        (&mut self.low, &mut self.high)
     }
 
     /// Lanes `first .. first + L`.

@@ -2,6 +2,8 @@
 
 use rayon::prelude::*;
 
+use crate::Buffer;
+
 /// `f(0) .. f(count - 1)` in order, on up to `threads` threads of the current pool.
 pub(crate) fn map<R: Send>(count: usize, threads: usize, f: impl Fn(usize) -> R + Sync + Send) -> Vec<R> {
     if threads <= 1 || count <= 1 {
@@ -12,7 +14,7 @@ pub(crate) fn map<R: Send>(count: usize, threads: usize, f: impl Fn(usize) -> R 
 
 /// Calls `f(i, line i of every plane)` for all lines; there are one to three planes.
 pub(crate) fn for_lines(
-    planes: &mut [Vec<u8>],
+    planes: &mut [Buffer],
     lines: usize,
     len: usize,
     threads: usize,
@@ -25,15 +27,19 @@ pub(crate) fn for_lines(
         ($chunks:ident, |$lines:ident| $each:expr) => {
             match planes {
                 [a] => {
-                    let $lines = a[..total].$chunks(len);
+                    let $lines = a.bytes_mut(total).$chunks(len);
                     $each.for_each(|(i, a)| f(i, &mut [a]))
                 }
                 [a, b] => {
-                    let $lines = a[..total].$chunks(len).zip(b[..total].$chunks(len));
+                    let $lines = a.bytes_mut(total).$chunks(len).zip(b.bytes_mut(total).$chunks(len));
                     $each.for_each(|(i, (a, b))| f(i, &mut [a, b]))
                 }
                 [a, b, c] => {
-                    let $lines = a[..total].$chunks(len).zip(b[..total].$chunks(len)).zip(c[..total].$chunks(len));
+                    let $lines = a
+                        .bytes_mut(total)
+                        .$chunks(len)
+                        .zip(b.bytes_mut(total).$chunks(len))
+                        .zip(c.bytes_mut(total).$chunks(len));
                     $each.for_each(|(i, ((a, b), c))| f(i, &mut [a, b, c]))
                 }
                 _ => unreachable!("codes have one to three limbs"),

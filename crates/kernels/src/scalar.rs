@@ -1,8 +1,8 @@
 //! `scalar`: plain Rust for any CPU, and the oracle of the vector kernels.
 
-use crate::kernel::{Columns, Grids, Kernel, NR, Pairs, Place, RowGrid, Tile, WideTile, sealed::Routines};
+use crate::kernel::{Columns, Ending, Grids, Kernel, MR, NR, Pairs, Place, RowGrid, Tile, WideTile, sealed::Routines};
 use crate::range::Lanes;
-use crate::window::{Strip, Window};
+use crate::window::{Lines, Strip, Window};
 use crate::{Range, bodies};
 
 /// The scalar kernel; every CPU has it.
@@ -37,8 +37,20 @@ impl Routines for Scalar {
         bodies::depthwise(strip, weights, tile);
     }
 
-    fn finish(&self, tile: &Tile, grids: Grids<'_>, columns: &Columns<'_>, place: Place<'_>, lanes: &mut Lanes) {
-        bodies::finish::<16>(tile, grids, columns, place, lanes);
+    fn fused(&self, lines: &Lines<'_>, panel: &[i8], mut ending: Ending<'_>) {
+        let mut sums = [[0; NR]; MR];
+        for (line, first, rows) in lines.tiles() {
+            self.tile(&lines.window(line, first, rows), panel, &mut sums);
+            bodies::end::<16>(&sums, ending.part(line * lines.rows() + first, rows));
+        }
+    }
+
+    fn fused_depthwise(&self, lines: &Lines<'_>, weights: &[Pairs], mut ending: Ending<'_>) {
+        let mut sums = [[0; NR]; MR];
+        for (line, first, rows) in lines.tiles() {
+            self.depthwise(&lines.strip(line, first, rows), weights, &mut sums);
+            bodies::end::<16>(&sums, ending.part(line * lines.rows() + first, rows));
+        }
     }
 
     fn finish_wide(

@@ -22,10 +22,14 @@ impl Taps {
         &self.offsets
     }
 
+    /// Where `depth` bytes from every tap of the last of `rows` rows end; `None` without rows.
+    fn end(&self, depth: usize, rows: usize, row_stride: usize) -> Option<usize> {
+        self.last.checked_add((rows.checked_sub(1)?).checked_mul(row_stride)?)?.checked_add(depth)
+    }
+
     /// Whether `depth` bytes from every tap of each of `rows` rows lie within `len` bytes, and `rows` is in `1 ..= MR`.
     fn fit(&self, len: usize, depth: usize, rows: usize, row_stride: usize) -> Option<bool> {
-        let end = self.last.checked_add((rows.checked_sub(1)?).checked_mul(row_stride)?)?.checked_add(depth)?;
-        Some(rows <= MR && end <= len)
+        Some(rows <= MR && self.end(depth, rows, row_stride)? <= len)
     }
 }
 
@@ -85,6 +89,82 @@ impl<'a> Window<'a> {
     }
 }
 
+/// Lines of rows that a kernel walks in one call, tile by tile: row `r` of line `l` starts `l * line_stride + r * row_stride`
+/// bytes into `data`.
+#[derive(Debug, Clone, Copy)]
+pub struct Lines<'a> {
+    data: &'a [u8],
+    taps: &'a Taps,
+    part: (usize, usize),
+    depth: usize,
+    rows: usize,
+    row_stride: usize,
+    lines: usize,
+    line_stride: usize,
+}
+
+/// Rows of a line, and bytes from one to the next; lines, and bytes from one to the next.
+#[derive(Debug, Clone, Copy)]
+pub struct Extent {
+    /// Rows of a line.
+    pub rows: usize,
+    /// Bytes from row to row.
+    pub row_stride: usize,
+    /// Lines.
+    pub lines: usize,
+    /// Bytes from line to line.
+    pub line_stride: usize,
+}
+
+impl<'a> Lines<'a> {
+    /// Lines whose every tile makes a [`Window`] over the taps `part`, or a [`Strip`] where `depth` is [`NR`] and `part` is all
+    /// of them; `None` where an address would lie outside `data`.
+    pub fn new(data: &'a [u8], taps: &'a Taps, part: Range<usize>, depth: usize, extent: Extent) -> Option<Self> {
+        let Extent { rows, row_stride, lines, line_stride } = extent;
+        let end = taps.end(depth, rows, row_stride)?.checked_add(lines.checked_sub(1)?.checked_mul(line_stride)?)?;
+        let fits =
+            end <= data.len() && depth.is_multiple_of(4) && part.start <= part.end && part.end <= taps.offsets.len();
+        let part = (part.start, part.end);
+        fits.then_some(Self { data, taps, part, depth, rows, row_stride, lines, line_stride })
+    }
+
+    /// Tiles of at most [`MR`] rows: line, first row, and number of rows, nearly the same in a line.
+    #[inline(always)]
+    pub fn tiles(&self) -> impl Iterator<Item = (usize, usize, usize)> + use<> {
+        let (rows, count) = (self.rows, self.rows.div_ceil(MR));
+        let (height, more) = (rows / count, rows % count);
+        let tile = move |i: usize| (i * height + i.min(more), height + usize::from(i < more));
+        (0..self.lines).flat_map(move |line| (0..count).map(move |i| (line, tile(i).0, tile(i).1)))
+    }
+
+    /// Rows of a line.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Lines.
+    pub fn lines(&self) -> usize {
+        self.lines
+    }
+
+    /// The window of rows `first .. first + rows` of a line.
+    #[inline(always)]
+    pub fn window(&self, line: usize, first: usize, rows: usize) -> Window<'a> {
+        assert!(line < self.lines && rows > 0 && rows <= MR && first + rows <= self.rows, "rows of a line");
+        let data = &self.data[line * self.line_stride + first * self.row_stride..];
+        let taps = &self.taps.offsets[self.part.0..self.part.1];
+        Window { data, taps, depth: self.depth, rows, row_stride: self.row_stride }
+    }
+
+    /// The strip of rows `first .. first + rows` of a line.
+    #[inline(always)]
+    pub fn strip(&self, line: usize, first: usize, rows: usize) -> Strip<'a> {
+        let Window { data, taps, depth, rows, row_stride } = self.window(line, first, rows);
+        assert!(depth == NR, "lines of strips");
+        Strip { data, taps, rows, row_stride }
+    }
+}
+
 /// Rows of up to [`NR`] channels for a depthwise tile: row `r`, tap `t`, channel `c` is
 /// `data[taps[t] + r * row_stride + c]`.
 #[derive(Debug, Clone, Copy)]
@@ -141,6 +221,13 @@ mod tests {
             Window::new(&data, &Taps::new(taps.to_vec()), 0..taps.len(), depth, rows, row_stride).is_some()
         };
         assert!(window(&[0, 8], 4, 14, 6));
+        let lines = |rows, row_stride, lines, line_stride| {
+            let extent = Extent { rows, row_stride, lines, line_stride };
+            Lines::new(&data, &Taps::new(vec![0, 8]), 0..2, 4, extent).is_some()
+        };
+        assert!(lines(30, 2, 1, 0) && lines(4, 6, 8, 10) && lines(1, 0, 1, 0));
+        assert!(!lines(46, 2, 1, 0) && !lines(4, 6, 9, 10) && !lines(0, 2, 1, 0) && !lines(4, 6, 0, 10));
+        assert!(!lines(2, 1, usize::MAX, 2) && !lines(usize::MAX, 2, 1, 0));
         assert!(window(&[0, 18], 4, 14, 6));
         assert!(!window(&[19, 0], 4, 14, 6));
         assert!(!window(&[0], 4, 15, 1));
@@ -153,5 +240,22 @@ mod tests {
         assert!(Strip::new(&data, &Taps::new(vec![68]), 1, 0).is_some());
         assert!(Strip::new(&data, &Taps::new(vec![69]), 1, 0).is_none());
         assert!(Strip::new(&data, &Taps::new(vec![0]), 15, 0).is_none());
+    }
+
+    #[test]
+    fn tiles_cover_every_row_once() {
+        let data = vec![0u8; 4000];
+        let taps = Taps::new(vec![0]);
+        for rows in [1, 13, 14, 15, 17, 28, 29, 35, 56, 112] {
+            let extent = Extent { rows, row_stride: 4, lines: 3, line_stride: 4 * rows };
+            let lines = Lines::new(&data, &taps, 0..1, 4, extent).unwrap();
+            let mut next = (0, 0);
+            for (line, first, height) in lines.tiles() {
+                assert_eq!((line, first), next);
+                assert!(height <= MR && lines.window(line, first, height).rows() == height);
+                next = if first + height == rows { (line + 1, 0) } else { (line, first + height) };
+            }
+            assert_eq!(next, (3, 0));
+        }
     }
 }

@@ -5,7 +5,7 @@ use crate::kernel::MR;
 
 /// Makes the type `$kernel` named `$name`, for CPUs that have every `$feature`.
 ///
-/// The invoking module holds `tile` and `depthwise`, safe functions that enable no feature beyond these: the compiler checks it. The loops
+/// The invoking module holds `tile`, `depthwise`, `fused` and `fused_depthwise`, safe functions that enable no feature beyond these: the compiler checks it. The loops
 /// of [`crate::bodies`] are compiled for the same features.
 macro_rules! x86_kernel {
     ($(#[$doc:meta])* $kernel:ident, $name:literal, $columns:literal columns, [$($feature:tt),* $(,)?]) => {
@@ -34,8 +34,11 @@ macro_rules! x86_kernel {
                 depthwise(strip: &$crate::window::Strip<'_>, weights: &[$crate::kernel::Pairs], tile: &mut $crate::kernel::Tile), self::depthwise, [$($feature),*]
             );
             $crate::x86::x86_routine!(
-                finish(tile: &$crate::kernel::Tile, grids: $crate::kernel::Grids<'_>, columns: &$crate::kernel::Columns<'_>, place: $crate::kernel::Place<'_>, lanes: &mut $crate::range::Lanes),
-                $crate::bodies::finish::<$columns>, [$($feature),*]
+                fused(lines: &$crate::window::Lines<'_>, panel: &[i8], ending: $crate::kernel::Ending<'_>), self::fused, [$($feature),*]
+            );
+            $crate::x86::x86_routine!(
+                fused_depthwise(lines: &$crate::window::Lines<'_>, weights: &[$crate::kernel::Pairs], ending: $crate::kernel::Ending<'_>),
+                self::fused_depthwise, [$($feature),*]
             );
             $crate::x86::x86_routine!(
                 finish_wide(tile: &$crate::kernel::WideTile, grids: $crate::kernel::Grids<'_>, columns: &$crate::kernel::Columns<'_>, place: $crate::kernel::Place<'_>, lanes: &mut $crate::range::Lanes),
@@ -45,6 +48,33 @@ macro_rules! x86_kernel {
                 quantise(x: &[f32], grid: &$crate::kernel::RowGrid, planes: &mut [&mut [u8]]), $crate::bodies::quantise, [$($feature),*]
             );
             $crate::x86::x86_routine!(range(x: &[f32]) -> $crate::Range, $crate::bodies::range, [$($feature),*]);
+        }
+    };
+}
+
+/// Functions `fused` and `fused_depthwise` that do one after the other what the module's tiles and the common epilogue do.
+macro_rules! x86_by_parts {
+    ($columns:literal columns, $features:literal) => {
+        #[target_feature(enable = $features)]
+        fn fused(lines: &$crate::window::Lines<'_>, panel: &[i8], mut ending: $crate::kernel::Ending<'_>) {
+            let mut sums = [[0; $crate::kernel::NR]; $crate::kernel::MR];
+            for (line, first, rows) in lines.tiles() {
+                tile(&lines.window(line, first, rows), panel, &mut sums);
+                $crate::bodies::end::<$columns>(&sums, ending.part(line * lines.rows() + first, rows));
+            }
+        }
+
+        #[target_feature(enable = $features)]
+        fn fused_depthwise(
+            lines: &$crate::window::Lines<'_>,
+            weights: &[$crate::kernel::Pairs],
+            mut ending: $crate::kernel::Ending<'_>,
+        ) {
+            let mut sums = [[0; $crate::kernel::NR]; $crate::kernel::MR];
+            for (line, first, rows) in lines.tiles() {
+                depthwise(&lines.strip(line, first, rows), weights, &mut sums);
+                $crate::bodies::end::<$columns>(&sums, ending.part(line * lines.rows() + first, rows));
+            }
         }
     };
 }
@@ -66,17 +96,30 @@ macro_rules! x86_routine {
 /// Runs `$block::<height>(..)` over `$total` rows, at most [`MR`], in blocks of nearly equal height up to `$most`; `$first` is
 /// the first row of each.
 macro_rules! by_rows {
-    ($total:expr, $most:literal, [$($rows:literal)*], |$first:ident| $block:ident $args:tt) => {
+    ($total:expr, $most:literal, $rows:tt, |$first:ident| $block:ident $args:tt) => {
+        by_rows!(@ $total, $most, $rows, $first, $block, [], $args)
+    };
+    ($total:expr, $most:literal, $rows:tt, |$first:ident| $block:ident<$constant:tt> $args:tt) => {
+        by_rows!(@ $total, $most, $rows, $first, $block, [$constant], $args)
+    };
+    (@ $total:expr, $most:literal, [$($rows:literal)*], $first:ident, $block:ident, $constants:tt, $args:tt) => {
         const HEIGHTS: [usize; $crate::kernel::MR + 1] = $crate::x86::heights($most);
         let (total, mut $first) = ($total, 0);
         while $first < total {
             let height = HEIGHTS[total - $first];
             match height {
-                $($rows => $block::<$rows> $args,)*
+                $($rows => $crate::x86::block!($block, $rows, $constants, $args),)*
                 _ => unreachable!("blocks have up to {} rows", $most),
             }
             $first += height;
         }
+    };
+}
+
+/// Runs `$block::<rows, constants>(..)`.
+macro_rules! block {
+    ($block:ident, $rows:literal, [$($constant:tt)?], $args:tt) => {
+        $block::<$rows $(, $constant)?> $args
     };
 }
 
@@ -91,8 +134,8 @@ pub(crate) const fn heights(most: usize) -> [usize; MR + 1] {
     heights
 }
 
-pub(crate) use {by_rows, x86_kernel, x86_routine};
+pub(crate) use {block, by_rows, x86_by_parts, x86_kernel, x86_routine};
 
 mod depthwise;
 
-pub(crate) use depthwise::{depthwise_256, depthwise_512, store_256};
+pub(crate) use depthwise::{depthwise_256, store_256};

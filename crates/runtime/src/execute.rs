@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use fpxint::Geometry;
-use fpxint_kernels::{Buffer, Codes, Range, RowGrid};
+use fpxint_kernels::{Buffer, Codes, Range, Residual, RowGrid};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::cnn::PoolSpec;
 use tract_onnx::tract_hir::internal::*;
@@ -68,6 +68,12 @@ impl Held {
             Store::Tensor(tensor) => tensor.try_as_plain_ram()?.as_slice::<f32>(),
             Store::Host { value, .. } => value.try_as_plain_ram()?.as_slice::<f32>(),
         }
+    }
+
+    /// What no magnitude of it exceeds; infinity where that is not known.
+    fn largest(&self) -> f32 {
+        let largest = |range: &Range| if range.is_finite() { range.high.max(-range.low) } else { f32::INFINITY };
+        self.ranges.as_ref().map_or(f32::INFINITY, |all| all.iter().map(largest).fold(0.0, f32::max))
     }
 
     /// Its values, where it is ours.
@@ -256,7 +262,10 @@ impl Model {
         if let Some(residual) = residual {
             ensure!(residual.shape() == &shape[..], "a residual of shape {:?} to {shape:?}", residual.shape());
         }
-        let residual = residual.map(Held::floats).transpose()?;
+        let residual = match residual {
+            Some(held) => Some(Residual { values: held.floats()?, largest: held.largest() }),
+            None => None,
+        };
         let y = out.floats_mut()?;
         let (product, codes) = (&layer.product, &scratch.codes);
         let ranges = match &self.worker {

@@ -262,7 +262,8 @@ fn run_full(
     let mut codes = Codes::default();
     codes.fill_images(kernel, x, [images.len(), g.input[0], g.input[1], g.channels_in], g.pads, &grids, threads);
     let mut y = vec![f32::NAN; images.len() * out];
-    let ranges = product.fused(kernel, &codes, Some(residual), &mut y, threads);
+    let ranges =
+        product.fused(kernel, &codes, Some(Residual { values: residual, largest: f32::INFINITY }), &mut y, threads);
     (y, ranges)
 }
 

@@ -10,42 +10,11 @@ use std::arch::x86_64::*;
 use crate::kernel::{NR, Pairs, Tile};
 use crate::window::Strip;
 
-/// Tile by `vpdpwssd` on 512 bits: blocks of up to 7 rows, 32 channels.
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-pub(crate) fn depthwise_512(strip: &Strip<'_>, weights: &[Pairs], tile: &mut Tile) {
-    by_rows!(strip.rows(), 7, [1 2 3 4 5 6 7], |first| block_512(strip, weights, first, tile));
-}
-
 /// Tile by `vpmaddwd` on 256 bits: blocks of up to 5 rows, 16 channels.
 #[target_feature(enable = "avx2")]
 pub(crate) fn depthwise_256(strip: &Strip<'_>, weights: &[Pairs], tile: &mut Tile) {
     for column in [0, NR / 2] {
         by_rows!(strip.rows(), 5, [1 2 3 4 5], |first| block_256(strip, weights, [first, column], tile));
-    }
-}
-
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn block_512<const R: usize>(strip: &Strip<'_>, weights: &[Pairs], first: usize, tile: &mut Tile) {
-    let rows: &mut [_; R] = tile[first..].first_chunk_mut().expect("rows of a tile");
-    let mut acc = [[_mm512_setzero_si512(); 2]; R];
-    for ([a, b], weights) in strip.pairs().zip(weights) {
-        let (halves, _) = weights.as_chunks();
-        let [w0, w1] = [weights_512(&halves[0]), weights_512(&halves[1])];
-        let w = [_mm512_shuffle_i32x4::<0b10_00_10_00>(w0, w1), _mm512_shuffle_i32x4::<0b11_01_11_01>(w0, w1)];
-        for (r, acc) in acc.iter_mut().enumerate() {
-            let row = strip.as_ptr().wrapping_add((first + r) * strip.row_stride());
-            let (a, b) = (codes_512(row.wrapping_add(a)), codes_512(row.wrapping_add(b)));
-            acc[0] = _mm512_dpwssd_epi32(acc[0], _mm512_unpacklo_epi16(a, b), w[0]);
-            acc[1] = _mm512_dpwssd_epi32(acc[1], _mm512_unpackhi_epi16(a, b), w[1]);
-        }
-    }
-    let low = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11);
-    let high = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
-    for (&[even, odd], sums) in acc.iter().zip(rows) {
-        let (halves, _) = sums.as_chunks_mut();
-        store_512(&mut halves[0], _mm512_permutex2var_epi64(even, low, odd));
-        store_512(&mut halves[1], _mm512_permutex2var_epi64(even, high, odd));
     }
 }
 
@@ -72,29 +41,12 @@ fn block_256<const R: usize>(strip: &Strip<'_>, weights: &[Pairs], [first, colum
     }
 }
 
-/// Pairs of 16 channels.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn weights_512(pairs: &[[i16; 2]; 16]) -> __m512i {
-    // SAFETY: `pairs` is 64 bytes.
-    unsafe { _mm512_loadu_si512(pairs.as_ptr().cast()) }
-}
-
 /// Pairs of eight channels.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn weights_256(pairs: &[[i16; 2]; 8]) -> __m256i {
     // SAFETY: `pairs` is 32 bytes.
     unsafe { _mm256_loadu_si256(pairs.as_ptr().cast()) }
-}
-
-/// Codes of 32 channels as u16.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-fn codes_512(codes: *const u8) -> __m512i {
-    // SAFETY: a strip checked `NR` bytes from every row of every tap, and blocks stay below its rows.
-    let bytes = unsafe { _mm256_loadu_si256(codes.cast()) };
-    _mm512_cvtepu8_epi16(bytes)
 }
 
 /// Codes of 16 channels as u16.
@@ -104,14 +56,6 @@ fn codes_256(codes: *const u8) -> __m256i {
     // SAFETY: as for `codes_512`; the column is at most `NR / 2`.
     let bytes = unsafe { _mm_loadu_si128(codes.cast()) };
     _mm256_cvtepu8_epi16(bytes)
-}
-
-/// 16 sums.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn store_512(sums: &mut [i32; 16], acc: __m512i) {
-    // SAFETY: `sums` is 64 bytes.
-    unsafe { _mm512_storeu_si512(sums.as_mut_ptr().cast(), acc) }
 }
 
 /// Eight sums.

@@ -1,0 +1,112 @@
+//! Depthwise strips by `vpdpwssd` on 512 bits, in blocks of up to seven rows of 32 channels; see [`crate::x86`] for how taps are
+//! paired and why sums are exact.
+
+use std::arch::x86_64::*;
+
+use super::epilogue::{Panel, by_steps, each_row};
+use super::store_512;
+use crate::bodies;
+use crate::kernel::{Ending, MR, NR, Pairs, Tile};
+use crate::window::{Lines, Strip};
+use crate::x86::by_rows;
+
+/// The sums of `$rows` rows of a strip from row `$first` on, channels in order: a macro, so that they stay in the registers of
+/// the function it stands in.
+macro_rules! strip {
+    ($rows:ident, $strip:expr, $weights:expr, $first:expr) => {{
+        let (strip, weights, first): (&Strip<'_>, &[Pairs], usize) = ($strip, $weights, $first);
+        assert!(first + $rows <= strip.rows(), "rows of a strip");
+        let start = strip.as_ptr().wrapping_add(first * strip.row_stride());
+        let mut acc = [[_mm512_setzero_si512(); 2]; $rows];
+        for ([a, b], weights) in strip.pairs().zip(weights) {
+            let (halves, _) = weights.as_chunks();
+            let [w0, w1] = [weights_512(&halves[0]), weights_512(&halves[1])];
+            let w = [_mm512_shuffle_i32x4::<0b10_00_10_00>(w0, w1), _mm512_shuffle_i32x4::<0b11_01_11_01>(w0, w1)];
+            let (a, b) = (start.wrapping_add(a), start.wrapping_add(b));
+            each_row!($rows, |R| {
+                let row = R * strip.row_stride();
+                let (a, b) = (codes_512(a.wrapping_add(row)), codes_512(b.wrapping_add(row)));
+                acc[R] = [
+                    _mm512_dpwssd_epi32(acc[R][0], _mm512_unpacklo_epi16(a, b), w[0]),
+                    _mm512_dpwssd_epi32(acc[R][1], _mm512_unpackhi_epi16(a, b), w[1]),
+                ];
+            });
+        }
+        let low = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11);
+        let high = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
+        each_row!($rows, |R| {
+            let [even, odd] = acc[R];
+            acc[R] = [_mm512_permutex2var_epi64(even, low, odd), _mm512_permutex2var_epi64(even, high, odd)];
+        });
+        acc
+    }};
+}
+
+/// The sums of a strip.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+pub(super) fn depthwise(strip: &Strip<'_>, weights: &[Pairs], tile: &mut Tile) {
+    by_rows!(strip.rows(), 7, [1 2 3 4 5 6 7], |first| block_of(strip, weights, first, tile));
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn block_of<const ROWS: usize>(strip: &Strip<'_>, weights: &[Pairs], first: usize, tile: &mut Tile) {
+    for (acc, sums) in strip!(ROWS, strip, weights, first).iter().zip(&mut tile[first..]) {
+        let (halves, _) = sums.as_chunks_mut();
+        store_512(&mut halves[0], acc[0]);
+        store_512(&mut halves[1], acc[1]);
+    }
+}
+
+/// The strips of some lines, finished; where it can be, before they leave the registers.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma")]
+pub(super) fn fused_depthwise(lines: &Lines<'_>, weights: &[Pairs], mut ending: Ending<'_>) {
+    by_steps!(
+        ending,
+        |STEPS| {
+            let mut out = Panel::new(&mut ending);
+            for (line, first, rows) in lines.tiles() {
+                let (strip, row) = (lines.strip(line, first, rows), line * lines.rows() + first);
+                by_rows!(rows, 7, [1 2 3 4 5 6 7], |block| strip_of<STEPS>(&strip, weights, block, &mut out, row));
+            }
+            out.end(ending.lanes);
+        },
+        {
+            let mut sums = [[0; NR]; MR];
+            for (line, first, rows) in lines.tiles() {
+                depthwise(&lines.strip(line, first, rows), weights, &mut sums);
+                bodies::end::<NR>(&sums, ending.part(line * lines.rows() + first, rows));
+            }
+        }
+    )
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn strip_of<const ROWS: usize, const STEPS: u8>(
+    strip: &Strip<'_>,
+    weights: &[Pairs],
+    first: usize,
+    out: &mut Panel<'_>,
+    row: usize,
+) {
+    let acc = strip!(ROWS, strip, weights, first);
+    let mut block = *out;
+    each_row!(ROWS, |R| block.finish::<STEPS>(row + first + R, acc[R]));
+    out.seen(&block);
+}
+
+/// Pairs of 16 channels.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn weights_512(pairs: &[[i16; 2]; 16]) -> __m512i {
+    // SAFETY: `pairs` is 64 bytes.
+    unsafe { _mm512_loadu_si512(pairs.as_ptr().cast()) }
+}
+
+/// Codes of 32 channels as u16.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn codes_512(codes: *const u8) -> __m512i {
+    // SAFETY: a strip checked `NR` bytes from every row of every tap, and blocks stay below its rows.
+    let bytes = unsafe { _mm256_loadu_si256(codes.cast()) };
+    _mm512_cvtepu8_epi16(bytes)
+}

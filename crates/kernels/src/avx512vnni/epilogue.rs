@@ -1,0 +1,226 @@
+//! The epilogue of accumulators that are still in registers: the operations of [`crate::bodies::end`], in the same
+//! order, by vectors of 16 channels. What it does besides scale and bias is known when it is compiled.
+//!
+//! `max(low, y)` and `min(high, y)` give their second operand where one is NaN or both are zero, which is what
+//! `if y < low {low} else {y}` gives; so do the minima and maxima of the range.
+
+use std::arch::x86_64::*;
+
+use crate::kernel::{Columns, Ending, Grids, NR, RowGrid};
+use crate::range::Lanes;
+
+/// Vectors across a panel.
+pub(super) const VECTORS: usize = NR / 16;
+
+/// Bits of `STEPS`: a residual is added, outputs are raised to the smallest, lowered to the largest; a panel of fewer than `NR`
+/// channels; a grid a row.
+pub(super) const RESIDUAL: u8 = 1;
+pub(super) const LOW: u8 = 2;
+pub(super) const HIGH: u8 = 4;
+pub(super) const MASKED: u8 = 8;
+pub(super) const EACH: u8 = 16;
+
+/// The bits of an ending that this epilogue does: one whose outputs are all finite.
+pub(super) fn steps(ending: &Ending<'_>) -> Option<u8> {
+    let (columns, place) = (&ending.columns, &ending.place);
+    let bit = |holds: bool, bit: u8| if holds { bit } else { 0 };
+    let rows = bit(place.width < NR, MASKED) | bit(matches!(ending.grids, Grids::Each(_)), EACH);
+    let bounds = bit(columns.low > f32::NEG_INFINITY, LOW) | bit(columns.high < f32::INFINITY, HIGH);
+    columns.finite.then_some(bounds | rows | bit(place.residual.is_some(), RESIDUAL))
+}
+
+/// Runs `$one(row)` for every row below `$rows`, which is known at compile time: the code of each row stands for itself, so that
+/// arrays over rows stay in registers.
+macro_rules! each_row {
+    ($rows:ident, |$r:ident| $one:expr) => {
+        each_row!(@ $rows, |$r| $one, 0 1 2 3 4 5 6 7 8 9 10 11 12 13)
+    };
+    (@ $rows:ident, |$r:ident| $one:expr, $($row:literal)*) => {
+        $(if $rows > $row {
+            #[allow(non_upper_case_globals)]
+            const $r: usize = $row;
+            $one;
+        })*
+    };
+}
+
+/// Runs `$one` for the steps of an ending that have code of their own, as the constant `STEPS`, and otherwise `$other`.
+macro_rules! by_steps {
+    ($ending:expr, |$steps:ident| $one:block, $other:block) => {{
+        use $crate::avx512vnni::epilogue::{EACH, HIGH, LOW, MASKED, RESIDUAL};
+        const BOUNDED: u8 = LOW | HIGH;
+        by_steps!(@ $ending, $steps, $one, $other, [
+            (0) (LOW) (BOUNDED) (RESIDUAL) (RESIDUAL | LOW)
+            (MASKED) (LOW | MASKED) (BOUNDED | MASKED) (RESIDUAL | MASKED) (EACH) (LOW | EACH)
+        ])
+    }};
+    (@ $ending:expr, $steps:ident, $one:block, $other:block, [$(($bits:expr))*]) => {
+        match $crate::avx512vnni::epilogue::steps(&$ending) {
+            $(Some(bits) if bits == $bits => {
+                const $steps: u8 = $bits;
+                $one
+            })*
+            _ => $other,
+        }
+    };
+}
+
+/// Constants of a panel, and where its rows go.
+#[derive(Clone, Copy)]
+pub(super) struct Panel<'a> {
+    /// Sums of the columns; times the zero point, where all rows have one.
+    zero: [__m512i; VECTORS],
+    grids: Grids<'a>,
+    masks: [__mmask16; VECTORS],
+    scales: [__m512; VECTORS],
+    bias: [__m512; VECTORS],
+    scale: __m512,
+    low: __m512,
+    high: __m512,
+    out: *mut f32,
+    residual: *const f32,
+    stride: usize,
+    rows: usize,
+    /// Range so far.
+    smallest: [__m512; VECTORS],
+    largest: [__m512; VECTORS],
+}
+
+impl<'a> Panel<'a> {
+    /// Of an ending that [`steps`] admits.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn new(ending: &mut Ending<'a>) -> Self {
+        let Ending { grids, columns, place, lanes } = ending;
+        let (rows, width) = (place.rows, place.width);
+        let end = rows.saturating_sub(1) * place.stride + width;
+        assert!(rows > 0 && (1..=NR).contains(&width) && end <= place.out.len(), "rows of an output");
+        let grid = match grids {
+            Grids::Same(grid) => **grid,
+            Grids::Each(_) => RowGrid { scale: 0.0, inv: 0.0, inv_wide: 0.0, zero_point: 1, code_max: 0 },
+        };
+        let mask = ((1u64 << width) - 1) as u32;
+        assert!(place.residual.is_none_or(|residual| end <= residual.len()), "rows of a residual");
+        let (smallest, largest) = lanes.bounds();
+        Self {
+            zero: [zero(columns, &grid, 0), zero(columns, &grid, 1)],
+            grids: *grids,
+            masks: [mask as __mmask16, (mask >> 16) as __mmask16],
+            scales: [load(columns.scales, 0), load(columns.scales, 1)],
+            bias: [load(columns.bias, 0), load(columns.bias, 1)],
+            scale: _mm512_set1_ps(grid.scale),
+            low: _mm512_set1_ps(columns.low),
+            high: _mm512_set1_ps(columns.high),
+            rows,
+            out: place.out.as_mut_ptr(),
+            residual: place.residual.map_or(std::ptr::null(), <[f32]>::as_ptr),
+            stride: place.stride,
+            smallest: [load(smallest, 0), load(smallest, 1)],
+            largest: [load(largest, 0), load(largest, 1)],
+        }
+    }
+
+    /// Asks for the residual of `rows` rows from row `first` on, which is read once their sums are there.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn prefetch<const STEPS: u8>(&self, first: usize, rows: usize) {
+        if STEPS & RESIDUAL != 0 {
+            for row in first..first + rows {
+                let line = self.residual.wrapping_add(row * self.stride).cast::<i8>();
+                _mm_prefetch::<_MM_HINT_T0>(line);
+                _mm_prefetch::<_MM_HINT_T0>(line.wrapping_add(64));
+            }
+        }
+    }
+
+    /// Finishes the sums of a row.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn finish<const STEPS: u8>(&mut self, row: usize, sums: [__m512i; VECTORS]) {
+        assert!(row < self.rows, "a row of the panel");
+        let (mut zero, mut scale) = (self.zero, self.scale);
+        if let (true, Grids::Each(grids)) = (STEPS & EACH != 0, self.grids) {
+            let zero_point = _mm512_set1_epi32(grids[row].zero_point);
+            zero = [_mm512_mullo_epi32(zero[0], zero_point), _mm512_mullo_epi32(zero[1], zero_point)];
+            scale = _mm512_set1_ps(grids[row].scale);
+        }
+        for (v, sums) in sums.into_iter().enumerate() {
+            let (at, mask) = (row * self.stride + 16 * v, self.masks[v]);
+            if STEPS & MASKED != 0 && mask == 0 {
+                break;
+            }
+            let sums = _mm512_cvtepi32_ps(_mm512_sub_epi32(sums, zero[v]));
+            let mut y = _mm512_fmadd_ps(_mm512_mul_ps(sums, scale), self.scales[v], self.bias[v]);
+            if STEPS & RESIDUAL != 0 {
+                // SAFETY: `new` checked `width` values of every row against the residual; the mask keeps to them.
+                y = _mm512_add_ps(y, unsafe { _mm512_maskz_loadu_ps(mask, self.residual.wrapping_add(at)) });
+            }
+            if STEPS & LOW != 0 {
+                y = _mm512_max_ps(self.low, y);
+            }
+            if STEPS & HIGH != 0 {
+                y = _mm512_min_ps(self.high, y);
+            }
+            if STEPS & MASKED == 0 || mask == 0xffff {
+                // Whole lines, which masked stores would be slower to write.
+                // SAFETY: `new` checked `width` values of every row against the output, and these are 16 of them.
+                unsafe { _mm512_storeu_ps(self.out.wrapping_add(at), y) }
+                self.smallest[v] = _mm512_min_ps(y, self.smallest[v]);
+                self.largest[v] = _mm512_max_ps(y, self.largest[v]);
+            } else {
+                // SAFETY: as above; the mask keeps to `width`.
+                unsafe { _mm512_mask_storeu_ps(self.out.wrapping_add(at), mask, y) }
+                self.smallest[v] = _mm512_mask_min_ps(self.smallest[v], mask, y, self.smallest[v]);
+                self.largest[v] = _mm512_mask_max_ps(self.largest[v], mask, y, self.largest[v]);
+            }
+        }
+    }
+
+    /// Takes over the range that a copy has seen.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn seen(&mut self, block: &Self) {
+        (self.smallest, self.largest) = (block.smallest, block.largest);
+    }
+
+    /// Puts the range back.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn end(&self, lanes: &mut Lanes) {
+        let (smallest, largest) = lanes.bounds_mut();
+        for v in 0..VECTORS {
+            store(smallest, v, self.smallest[v]);
+            store(largest, v, self.largest[v]);
+        }
+    }
+}
+
+/// What the zero point adds to the sums of 16 columns.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn zero(columns: &Columns<'_>, grid: &RowGrid, v: usize) -> __m512i {
+    let sums = &columns.sums[16 * v..][..16];
+    // SAFETY: `sums` is 16 i32.
+    let sums = unsafe { _mm512_loadu_si512(sums.as_ptr().cast()) };
+    _mm512_mullo_epi32(sums, _mm512_set1_epi32(grid.zero_point))
+}
+
+/// 16 of a panel's values.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load(values: &[f32; NR], v: usize) -> __m512 {
+    let values = &values[16 * v..][..16];
+    // SAFETY: `values` is 16 f32.
+    unsafe { _mm512_loadu_ps(values.as_ptr()) }
+}
+
+/// Replaces 16 of a panel's values.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn store(values: &mut [f32; NR], v: usize, of: __m512) {
+    let values = &mut values[16 * v..][..16];
+    // SAFETY: `values` is 16 f32.
+    unsafe { _mm512_storeu_ps(values.as_mut_ptr(), of) }
+}
+
+pub(super) use {by_steps, each_row};
