@@ -1,9 +1,11 @@
-//! Throughput of products and of quantise-and-pack, one thread: items a second are multiply-accumulates or values.
+//! Throughput of products, of quantise-and-pack and of pools, one thread: items a second are multiply-accumulates or values.
 //!
 //! `cargo bench -p fpxint-kernels`; `FPXINT_KERNEL` chooses the kernel.
 
 use divan::{Bencher, counter::ItemsCount};
-use fpxint_kernels::{Buffer, Codes, Epilogue, Kernel, Product, RowGrid, Shape, Weights, select};
+use fpxint_kernels::{
+    Buffer, Codes, Epilogue, Kernel, Pool, Pooling, Product, RowGrid, Shape, Weights, select,
+};
 
 fn main() {
     divan::main();
@@ -86,4 +88,17 @@ fn quantise(bencher: Bencher, limbs: u32) {
         codes.fill_images(kernel(), &x, [1, size, size, channels], [1; 4], &[grid], 1);
         ranges
     });
+}
+
+/// Size, channels, stride and padding of a 3 x 3 pool; items are values of the image.
+#[divan::bench(args = [(112, 64, 2, 1), (35, 288, 2, 0), (35, 288, 1, 1), (17, 768, 1, 1)], consts = [true, false])]
+fn pool<const MAX: bool>(bencher: Bencher, (size, channels, stride, pad): (usize, usize, usize, usize)) {
+    let output = (size + 2 * pad - 3) / stride + 1;
+    let pooling = if MAX { Pooling::Max } else { Pooling::Average { count_padding: true } };
+    let (kernel_size, strides, output) = ([3, 3], [stride, stride], [output, output]);
+    let pool = Pool { pooling, kernel: kernel_size, strides, dilations: [1, 1], pads: [pad; 4], output };
+    let x = wave(size * size * channels);
+    let mut y = vec![0.0; output[0] * output[1] * channels];
+    let shape = [1, size, size, channels];
+    bencher.counter(ItemsCount::new(x.len())).bench_local(|| pool.run(kernel(), &x, shape, true, &mut y, 1));
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::pool::Line;
 use crate::range::{Lanes, Range};
 use crate::window::{Lines, Strip, Window};
 
@@ -149,6 +150,12 @@ pub mod sealed {
         fn quantise(&self, x: &[f32], grid: &RowGrid, planes: &mut [&mut [u8]]);
         /// Range of `x`.
         fn range(&self, x: &[f32]) -> Range;
+        /// Largest value of every window; `finite` says that there is no NaN to keep.
+        fn max_pool(&self, line: &Line<'_>, finite: bool, y: &mut [f32]);
+        /// Mean of every window.
+        fn average_pool(&self, line: &Line<'_>, y: &mut [f32]);
+        /// Mean of every channel over the pixels `x`.
+        fn mean(&self, x: &[f32], y: &mut [f32]);
     }
 }
 

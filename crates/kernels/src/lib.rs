@@ -15,6 +15,7 @@
 //! * [`Product`]: a layer packed for running: [`Product::partial`], [`Product::finish`], or [`Product::fused`] for both at once.
 //! * [`Codes`]: activations quantised into limbs, with their borders.
 //! * [`Range`]: what the next layer needs to know of a value.
+//! * [`Pool`] and [`global_average`]: pools between layers, with a fixed order of roundings.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -27,6 +28,7 @@ mod buffer;
 mod codes;
 mod kernel;
 mod panels;
+mod pool;
 mod product;
 mod range;
 mod run;
@@ -40,6 +42,7 @@ pub use buffer::Buffer;
 pub use codes::Codes;
 pub use kernel::{Kernel, MR, NR, RowGrid, UnknownKernel, available, named, select};
 pub use panels::Weights;
+pub use pool::{Pool, Pooling, global_average};
 pub use product::{Epilogue, Error, Product, Residual};
 pub use range::Range;
 pub use shape::Shape;

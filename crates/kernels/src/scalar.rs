@@ -1,6 +1,7 @@
 //! `scalar`: plain Rust for any CPU, and the oracle of the vector kernels.
 
 use crate::kernel::{Columns, Ending, Grids, Kernel, MR, NR, Pairs, Place, RowGrid, Tile, WideTile, sealed::Routines};
+use crate::pool::{self, Line};
 use crate::range::Lanes;
 use crate::window::{Lines, Strip, Window};
 use crate::{Range, bodies};
@@ -70,5 +71,17 @@ impl Routines for Scalar {
 
     fn range(&self, x: &[f32]) -> Range {
         bodies::range(x)
+    }
+
+    fn max_pool(&self, line: &Line<'_>, finite: bool, y: &mut [f32]) {
+        pool::max::<16>(line, finite, y);
+    }
+
+    fn average_pool(&self, line: &Line<'_>, y: &mut [f32]) {
+        pool::average::<16>(line, y);
+    }
+
+    fn mean(&self, x: &[f32], y: &mut [f32]) {
+        pool::mean(x, y);
     }
 }

@@ -48,6 +48,13 @@ macro_rules! x86_kernel {
                 quantise(x: &[f32], grid: &$crate::kernel::RowGrid, planes: &mut [&mut [u8]]), $crate::bodies::quantise, [$($feature),*]
             );
             $crate::x86::x86_routine!(range(x: &[f32]) -> $crate::Range, $crate::bodies::range, [$($feature),*]);
+            $crate::x86::x86_routine!(
+                max_pool(line: &$crate::pool::Line<'_>, finite: bool, y: &mut [f32]), $crate::pool::max::<32>, [$($feature),*]
+            );
+            $crate::x86::x86_routine!(
+                average_pool(line: &$crate::pool::Line<'_>, y: &mut [f32]), $crate::pool::average::<32>, [$($feature),*]
+            );
+            $crate::x86::x86_routine!(mean(x: &[f32], y: &mut [f32]), $crate::pool::mean, [$($feature),*]);
         }
     };
 }

@@ -3,9 +3,11 @@
 #![forbid(unsafe_code)]
 
 mod data;
+mod pools;
 mod products;
 
 pub use data::{Pattern, adversarial_i8, adversarial_i16, adversarial_u8, sizes};
+pub use pools::{Pooled, average_pool, max_pool};
 pub use products::{Convolution, convolution, gemm};
 
 /// `round_half_even(x / scale)` for every value, in f64, by comparing distances rather than by a rounding mode.
