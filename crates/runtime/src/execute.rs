@@ -3,16 +3,15 @@
 use std::collections::HashMap;
 
 use fpxint::Geometry;
-use fpxint_kernels::{Buffer, Codes, Range, Residual, RowGrid};
+use fpxint_kernels::{Buffer, Codes, Range, Residual, RowGrid, global_average};
 use tract_onnx::prelude::*;
-use tract_onnx::tract_core::ops::cnn::PoolSpec;
 use tract_onnx::tract_hir::internal::*;
 
 use crate::error::guarded;
 use crate::layer::Layer;
 use crate::layout::{permute, permuted_shape};
 use crate::plan::{Action, Step};
-use crate::pooling::{Window, concat_channels, max_pool};
+use crate::pooling::concat_channels;
 use crate::{Error, Model, Value, graph};
 
 /// Buffers of one call, kept for the next.
@@ -212,12 +211,26 @@ impl Model {
                 }
                 slots[step.outputs[0]] = Some(out);
             }
-            Action::MaxPool(spec) => {
+            Action::Pool(pool) => {
                 let held = read(slots, step.inputs[0])?;
-                let (size, window, shape) = pool_window(spec, held.shape())?;
+                let (windows, images, shape) = pool.windows(held.shape())?;
                 check_shape(&shape, &step.shapes[0], symbols)?;
+                let finite = held.ranges.as_ref().is_some_and(|ranges| ranges.iter().all(|range| range.is_finite()));
                 let mut out = take(scratch, &shape)?;
-                max_pool(held.floats()?, size, &window, out.floats_mut()?, self.threads);
+                let ranges = windows.run(self.kernel, held.floats()?, images, finite, out.floats_mut()?, self.threads);
+                out.ranges = Some(ranges);
+                slots[step.outputs[0]] = Some(out);
+            }
+            Action::GlobalAverage => {
+                let held = read(slots, step.inputs[0])?;
+                let mut shape: TVec<usize> = held.shape().into();
+                let (n, channels) = (shape[0], shape[shape.len() - 1]);
+                let pixels = shape[1..shape.len() - 1].iter().product();
+                shape[1..].fill(1);
+                *shape.last_mut().expect("rank was planned") = channels;
+                let mut out = take(scratch, &shape)?;
+                let (x, size) = (held.floats()?, [n, pixels, channels]);
+                out.ranges = Some(global_average(self.kernel, x, size, out.floats_mut()?, self.threads));
                 slots[step.outputs[0]] = Some(out);
             }
             Action::ConcatChannels => {
@@ -228,7 +241,7 @@ impl Model {
                 shape[channels] = parts.iter().map(|p| p.shape()[channels]).sum();
                 let mut out = take(scratch, &shape)?;
                 let views = parts.iter().map(|p| Ok((p.floats()?, p.shape()[channels])));
-                concat_channels(&views.collect::<TractResult<Vec<_>>>()?, out.floats_mut()?);
+                concat_channels(&views.collect::<TractResult<Vec<_>>>()?, out.floats_mut()?, self.threads);
                 out.ranges = united(&parts);
                 slots[step.outputs[0]] = Some(out);
             }
@@ -350,30 +363,6 @@ fn check_shape(shape: &[usize], planned: &[TDim], symbols: &SymbolValues) -> Tra
         "its output has shape {shape:?}, which is not the one inferred; export the model with fixed sizes"
     );
     Ok(())
-}
-
-/// Image size, window and output shape of a pool on a channels-last value.
-fn pool_window(spec: &PoolSpec, shape: &[usize]) -> TractResult<([usize; 3], Window, TVec<usize>)> {
-    let rank = shape.len();
-    ensure!(rank == 3 || rank == 4, "a pool over {} axes", rank - 2);
-    let (spatial, channels) = (&shape[1..rank - 1], shape[rank - 1]);
-    let dims = spec.computed_padding(spatial);
-    // A 1-D pool has height 1.
-    let pair = |of: &dyn Fn(usize) -> usize, one: usize| if rank == 4 { [of(0), of(1)] } else { [one, of(0)] };
-    let output = pair(&|i| dims[i].convoluted, 1);
-    let window = Window {
-        kernel: pair(&|i| spec.kernel_shape[i], 1),
-        strides: pair(&|i| spec.stride(i), 1),
-        dilations: pair(&|i| spec.dilation(i), 1),
-        before: pair(&|i| dims[i].pad_before, 0),
-        output,
-    };
-    let [h, w] = pair(&|i| spatial[i], 1);
-    let mut made: TVec<usize> = shape.into();
-    for (i, dim) in dims.iter().enumerate() {
-        made[1 + i] = dim.convoluted;
-    }
-    Ok(([h, w, channels], window, made))
 }
 
 /// Ranges of values side by side, where all are known.

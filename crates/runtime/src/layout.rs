@@ -77,6 +77,9 @@ pub(crate) fn permute(x: &[f32], shape: &[usize], to_last: bool, y: &mut [f32]) 
     if x.is_empty() {
         return;
     }
+    if rows == 1 || columns == 1 {
+        return y.copy_from_slice(x);
+    }
     for (x, y) in x.chunks_exact(rows * columns).zip(y.chunks_exact_mut(rows * columns)).take(images) {
         transpose(x, rows, columns, y);
     }

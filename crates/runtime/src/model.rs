@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use fpxint::{Geometry, Granularity, Members, Precision, Reduce, Settings, expand_layer};
-use fpxint_kernels::Kernel;
+use fpxint_kernels::{Kernel, Pooling};
 use rayon::prelude::*;
 use tract_onnx::prelude::*;
 
@@ -177,7 +177,11 @@ impl Model {
                 },
                 Action::Clamp(_) => "Clamp".to_owned(),
                 Action::Permute { .. } => "layout".to_owned(),
-                Action::MaxPool(_) => "MaxPool".to_owned(),
+                Action::Pool(pool) => match pool.pooling {
+                    Pooling::Max => "MaxPool".to_owned(),
+                    Pooling::Average { .. } => "AveragePool".to_owned(),
+                },
+                Action::GlobalAverage => "GlobalAveragePool".to_owned(),
                 Action::ConcatChannels => "Concat".to_owned(),
                 Action::Tract { op } => format!("host {}", op.name()),
             };

@@ -4,6 +4,7 @@
 //! for node in evaluation order:
 //!     layer        -> Step::Layer at its place, or at the place of the Add and Clamp fused into it
 //!     clamp        -> Step::Clamp unless fused
+//!     pool         -> Step::Pool or Step::GlobalAverage, on channels-last values
 //!     other        -> Step::Tract, on channels-last values where the operator has that form
 //!     a value in the wrong layout -> Step::Permute before the first step that needs it
 //! ```
@@ -12,18 +13,13 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use tract_onnx::prelude::*;
-use tract_onnx::tract_core::ops::{
-    array::TypedConcat,
-    binary::TypedBinOp,
-    cnn::{MaxPool, PoolSpec},
-    konst::Const,
-    source::TypedSource,
-};
+use tract_onnx::tract_core::ops::{array::TypedConcat, binary::TypedBinOp, konst::Const, source::TypedSource};
 use tract_onnx::tract_hir::internal::Op;
 
 use crate::Error;
 use crate::layout::{Layout, channels_last, permute, permuted_shape};
 use crate::placeholder::{Clamp, LayerOp};
+use crate::pooling::{PoolStep, mean_from};
 
 /// Index of a value slot.
 pub(crate) type Slot = usize;
@@ -37,8 +33,10 @@ pub(crate) enum Action {
     Clamp(Clamp),
     /// A change of layout.
     Permute { to_last: bool },
-    /// Max pooling of a channels-last value.
-    MaxPool(Box<PoolSpec>),
+    /// A pool of a channels-last value.
+    Pool(Box<PoolStep>),
+    /// The mean of every channel of a channels-last value.
+    GlobalAverage,
     /// Concatenation of channels-last values along their channels.
     ConcatChannels,
     /// An operator that tract runs.
@@ -83,7 +81,7 @@ struct Fusion {
 pub(crate) fn plan(model: &TypedModel) -> Result<Plan, Error> {
     let order = model.eval_order().map_err(Error::graph)?;
     let mut builder = Builder { model, plan: Plan::default(), slots: HashMap::new(), layouts: Vec::new() };
-    let (ends, absorbed) = builder.fusions(&order)?;
+    let (ends, mut absorbed) = builder.fusions(&order)?;
     for outlet in model.input_outlets().map_err(Error::graph)? {
         let slot = builder.define(*outlet, Layout::Plain);
         builder.plan.inputs.push(slot);
@@ -93,7 +91,7 @@ pub(crate) fn plan(model: &TypedModel) -> Result<Plan, Error> {
         if let Some((layer, fusion)) = ends.get(&id) {
             builder.layer(*layer, fusion, OutletId::new(id, 0))?;
         } else if !absorbed.contains(&id) {
-            builder.node(node)?;
+            absorbed.extend(builder.node(node)?);
         }
     }
     for outlet in model.output_outlets().map_err(Error::graph)? {
@@ -217,33 +215,51 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn node(&mut self, node: &TypedNode) -> Result<(), Error> {
+    /// Plans a node; returns the one behind it that is planned with it, if any.
+    fn node(&mut self, node: &TypedNode) -> Result<Option<usize>, Error> {
         if node.op_is::<TypedSource>() {
-            return Ok(());
+            return Ok(None);
         }
         if let Some(constant) = node.op_as::<Const>() {
             let slot = self.define(node.id.into(), Layout::Plain);
             self.plan.constants.push((slot, constant.val().clone()));
-            return Ok(());
-        }
-        if let Some(clamp) = node.op_as::<Clamp>() {
+        } else if let Some(clamp) = node.op_as::<Clamp>() {
             let layout = self.preferred(node.inputs[0]);
-            let input = self.read(node.inputs[0], layout)?;
-            let slot = self.define(node.id.into(), layout);
-            self.push(node.name.clone(), Action::Clamp(clamp.clone()), vec![input], vec![slot]);
-            return Ok(());
+            self.push_node(node, Action::Clamp(clamp.clone()), layout)?;
+        } else if let Some(pool) = PoolStep::of(self.model, node)? {
+            self.push_node(node, Action::Pool(Box::new(pool)), Layout::ChannelsLast)?;
+        } else if let Some(end) = self.global_average(node)? {
+            let input = self.read(node.inputs[0], Layout::ChannelsLast)?;
+            let slot = self.define(end.into(), Layout::ChannelsLast);
+            self.push(node.name.clone(), Action::GlobalAverage, vec![input], vec![slot]);
+            return Ok(Some(end));
+        } else {
+            self.other(node)?;
         }
+        Ok(None)
+    }
+
+    /// The last node of the mean of every channel that begins at `node`, where its input is only there channels-last.
+    fn global_average(&self, node: &TypedNode) -> Result<Option<usize>, Error> {
+        let [input] = node.inputs[..] else { return Ok(None) };
+        let last = self.preferred(input) == Layout::ChannelsLast;
+        if last { mean_from(self.model, node).map_err(Error::graph) } else { Ok(None) }
+    }
+
+    /// A node that the host runs, or one that joins channels.
+    fn other(&mut self, node: &TypedNode) -> Result<(), Error> {
         let (op, layout) = match self.channels_last_form(node)? {
             Some(op) => (op, Layout::ChannelsLast),
             None => (node.op.clone(), Layout::Plain),
         };
+        let joins = layout == Layout::ChannelsLast && self.joins_channels(node, op.as_op())?;
+        self.push_node(node, if joins { Action::ConcatChannels } else { Action::Tract { op } }, layout)
+    }
+
+    /// A step of a node's inputs and outputs, all in one layout.
+    fn push_node(&mut self, node: &TypedNode, action: Action, layout: Layout) -> Result<(), Error> {
         let inputs = node.inputs.iter().map(|&i| self.read(i, layout)).collect::<Result<_, _>>()?;
         let outputs = (0..node.outputs.len()).map(|o| self.define(OutletId::new(node.id, o), layout)).collect();
-        let action = match (op.as_op(), layout) {
-            (o, Layout::ChannelsLast) if o.is::<MaxPool>() => Action::MaxPool(pool_spec(o)),
-            (o, Layout::ChannelsLast) if self.joins_channels(node, o)? => Action::ConcatChannels,
-            _ => Action::Tract { op },
-        };
         self.push(node.name.clone(), action, inputs, outputs);
         let facts = self.model.node_output_facts(node.id).map_err(Error::graph)?;
         let physical = |fact: &&TypedFact| {
@@ -281,10 +297,6 @@ impl Builder<'_> {
         let alike = inputs.iter().chain(&outputs).all(|f| f.rank() == rank && f.datum_type == f32::datum_type());
         Ok(if alike && rank >= 3 && outputs.len() == 1 { channels_last(&*node.op, rank) } else { None })
     }
-}
-
-fn pool_spec(op: &dyn Op) -> Box<PoolSpec> {
-    Box::new(op.downcast_ref::<MaxPool>().expect("asked before").pool_spec.clone())
 }
 
 /// A constant in the other layout.

@@ -1,64 +1,136 @@
-//! Max pooling and concatenation of channels-last values, into buffers that are reused.
-//!
-//! Both only choose or move values, so they give the same bits on every CPU; a NaN in a window is kept.
+//! Pools and concatenation of channels-last values, into buffers that are reused: which nodes are pools, their windows once
+//! sizes are known, and the concatenation itself.
 
+use fpxint_kernels::{Pool, Pooling};
 use rayon::prelude::*;
+use tract_onnx::prelude::*;
+use tract_onnx::tract_core::ops::{
+    binary::TypedBinOp,
+    cast::Cast,
+    cnn::{MaxPool, PoolSpec, SumPool},
+    element_wise::ElementWiseOp,
+    math::{Mul, Recip},
+    nn::{DataFormat, Reduce, Reducer},
+};
+use tract_onnx::tract_hir::internal::*;
 
-/// Geometry of a pool over one image `(h, w, c)`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Window {
-    pub kernel: [usize; 2],
-    pub strides: [usize; 2],
-    pub dilations: [usize; 2],
-    /// Rows and columns of padding before the image.
-    pub before: [usize; 2],
-    /// Height and width of the output.
-    pub output: [usize; 2],
+use crate::Error;
+
+/// A pool before the size of its image is known.
+#[derive(Debug)]
+pub(crate) struct PoolStep {
+    spec: PoolSpec,
+    pub pooling: Pooling,
 }
 
-/// `y (n, oh, ow, c)`: the largest value of each window of `x (n, h, w, c)`; padding never counts.
-pub(crate) fn max_pool(x: &[f32], [h, w, c]: [usize; 3], window: &Window, y: &mut [f32], threads: usize) {
-    let [oh, ow] = window.output;
-    if y.is_empty() {
-        return;
-    }
-    let line = |(index, y): (usize, &mut [f32])| {
-        let (image, row) = (&x[index / oh * h * w * c..][..h * w * c], index % oh);
-        y.fill(f32::NEG_INFINITY);
-        for ky in 0..window.kernel[0] {
-            let Some(top) = inside(row, ky, window, 0, h) else { continue };
-            for (column, y) in y.chunks_exact_mut(c).enumerate() {
-                for kx in 0..window.kernel[1] {
-                    let Some(left) = inside(column, kx, window, 1, w) else { continue };
-                    for (y, &x) in y.iter_mut().zip(&image[(top * w + left) * c..][..c]) {
-                        *y = if x > *y || x.is_nan() { x } else { *y };
-                    }
-                }
+impl PoolStep {
+    /// The pool that a node is, over one or two axes of f32 values.
+    pub(crate) fn of(model: &TypedModel, node: &TypedNode) -> Result<Option<Self>, Error> {
+        let (spec, pooling) = if let Some(op) = node.op_as::<MaxPool>() {
+            if op.with_index_outputs.is_some() {
+                return Ok(None);
             }
+            (&op.pool_spec, Pooling::Max)
+        } else if let Some(op) = node.op_as::<SumPool>()
+            && op.normalize
+        {
+            (&op.pool_spec, Pooling::Average { count_padding: op.count_include_pad })
+        } else {
+            return Ok(None);
+        };
+        let fact = model.node_input_facts(node.id).map_err(Error::graph)?[0];
+        let runs = fact.datum_type == f32::datum_type()
+            && spec.data_format == DataFormat::NCHW
+            && (1..=2).contains(&spec.rank())
+            && fact.rank() == 2 + spec.rank()
+            && !spec.kernel_shape.iter().chain(&*spec.strides()).chain(&*spec.dilations()).any(|&extent| extent == 0);
+        Ok(runs.then(|| Self { spec: spec.clone(), pooling }))
+    }
+
+    /// The windows over channels-last images of this shape, their dimensions (n, h, w, c), and the shape of what is made.
+    pub(crate) fn windows(&self, shape: &[usize]) -> TractResult<(Pool, [usize; 4], TVec<usize>)> {
+        let axes = self.spec.rank();
+        ensure!(shape.len() == 2 + axes, "a pool over {axes} axes of a value of shape {shape:?}");
+        let spatial = &shape[1..1 + axes];
+        let dims = self.spec.computed_padding(spatial);
+        // A 1-D pool has height 1.
+        let pair = |of: &dyn Fn(usize) -> usize, one: usize| if axes == 2 { [of(0), of(1)] } else { [one, of(0)] };
+        let [before, after] = [pair(&|i| dims[i].pad_before, 0), pair(&|i| dims[i].pad_after, 0)];
+        let pool = Pool {
+            pooling: self.pooling,
+            kernel: pair(&|i| self.spec.kernel_shape[i], 1),
+            strides: pair(&|i| self.spec.stride(i), 1),
+            dilations: pair(&|i| self.spec.dilation(i), 1),
+            pads: [before[0], before[1], after[0], after[1]],
+            output: pair(&|i| dims[i].convoluted, 1),
+        };
+        let [h, w] = pair(&|i| spatial[i], 1);
+        let mut made: TVec<usize> = shape.into();
+        for (i, dim) in dims.iter().enumerate() {
+            made[1 + i] = dim.convoluted;
         }
-    };
-    if threads <= 1 {
-        y.chunks_exact_mut(ow * c).enumerate().for_each(line);
-    } else {
-        y.par_chunks_exact_mut(ow * c).enumerate().for_each(line);
+        Ok((pool, [shape[0], h, w, shape[1 + axes]], made))
     }
 }
 
-/// Coordinate of a window's element along an axis, where it lies in the image.
-fn inside(place: usize, element: usize, window: &Window, axis: usize, size: usize) -> Option<usize> {
-    let at = place * window.strides[axis] + element * window.dilations[axis];
-    at.checked_sub(window.before[axis]).filter(|&at| at < size)
+/// The node that ends the mean over all axes but the first two which begins at `node`: a sum, times the inverse of its number of
+/// values.
+pub(crate) fn mean_from(model: &TypedModel, node: &TypedNode) -> TractResult<Option<usize>> {
+    let Some(op) = node.op_as::<Reduce>() else { return Ok(None) };
+    let fact = model.outlet_fact(node.inputs[0])?;
+    let axes = 2..fact.rank();
+    if op.reducer != Reducer::Sum || fact.datum_type != f32::datum_type() || !axes.clone().eq(op.axes.iter().copied()) {
+        return Ok(None);
+    }
+    let leaves = model.output_outlets()?.contains(&node.id.into());
+    let ([next], false) = (&node.outputs[0].successors[..], leaves) else { return Ok(None) };
+    let product = model.node(next.node);
+    if axes.is_empty() || !product.op_as::<TypedBinOp>().is_some_and(|op| op.0.is::<Mul>()) {
+        return Ok(None);
+    }
+    let count: TDim = axes.map(|axis| &fact.shape[axis]).product();
+    let factor = product.inputs[1 - next.slot];
+    Ok(is_inverse(model, factor, &count)?.then_some(product.id))
+}
+
+/// Whether a value is `1 / count`, as a number or as what will be one.
+fn is_inverse(model: &TypedModel, value: OutletId, count: &TDim) -> TractResult<bool> {
+    let fact = model.outlet_fact(value)?;
+    if let Some(number) = &fact.uniform {
+        let count = count.to_i64();
+        return Ok(count.is_ok_and(|n| n > 0 && number.cast_to_scalar::<f32>().is_ok_and(|v| v == (n as f32).recip())));
+    }
+    let node = model.node(value.node);
+    if !node.op_as::<ElementWiseOp>().is_some_and(|op| op.0.is::<Recip>()) {
+        return Ok(false);
+    }
+    let cast = model.node(node.inputs[0].node);
+    if !cast.op_is::<Cast>() {
+        return Ok(false);
+    }
+    let Some(size) = &model.outlet_fact(cast.inputs[0])?.konst else { return Ok(false) };
+    let size = size.cast_to::<TDim>()?;
+    Ok(size.try_as_plain_ram()?.as_slice::<TDim>()? == [count.clone()])
 }
 
 /// `y (pixels, sum of channels)`: the channels of every part in turn; a part is its values and its channels.
-pub(crate) fn concat_channels(parts: &[(&[f32], usize)], y: &mut [f32]) {
-    let total: usize = parts.iter().map(|(_, channels)| channels).sum();
-    let mut start = 0;
-    for &(x, channels) in parts {
-        for (y, x) in y.chunks_exact_mut(total.max(1)).zip(x.chunks_exact(channels.max(1))) {
-            y[start..start + channels].copy_from_slice(x);
+pub(crate) fn concat_channels(parts: &[(&[f32], usize)], y: &mut [f32], threads: usize) {
+    let total: usize = parts.iter().map(|(_, channels)| channels).sum::<usize>().max(1);
+    let pixels = (y.len() / total).div_ceil(threads.max(1)).max(1);
+    let join = |(block, y): (usize, &mut [f32])| {
+        let mut start = 0;
+        for &(x, channels) in parts {
+            let x = &x[block * pixels * channels..];
+            for (y, x) in y.chunks_exact_mut(total).zip(x.chunks_exact(channels.max(1))) {
+                y[start..start + channels].copy_from_slice(x);
+            }
+            start += channels;
         }
-        start += channels;
+    };
+    if threads <= 1 {
+        join((0, y));
+    } else {
+        y.par_chunks_mut(pixels * total).enumerate().for_each(join);
     }
 }
 
@@ -66,57 +138,12 @@ pub(crate) fn concat_channels(parts: &[(&[f32], usize)], y: &mut [f32]) {
 mod tests {
     use super::*;
 
-    /// The definition, one value at a time.
-    fn oracle(x: &[f32], [h, w, c]: [usize; 3], g: &Window, image: usize, at: [usize; 3]) -> f32 {
-        let mut best = f32::NEG_INFINITY;
-        for ky in 0..g.kernel[0] {
-            for kx in 0..g.kernel[1] {
-                let row = (at[0] * g.strides[0] + ky * g.dilations[0]) as i64 - g.before[0] as i64;
-                let column = (at[1] * g.strides[1] + kx * g.dilations[1]) as i64 - g.before[1] as i64;
-                if (0..h as i64).contains(&row) && (0..w as i64).contains(&column) {
-                    best = best.max(x[((image * h + row as usize) * w + column as usize) * c + at[2]]);
-                }
-            }
-        }
-        best
-    }
-
-    #[test]
-    fn pools_equal_the_definition() {
-        let base = Window { kernel: [3, 3], strides: [2, 2], dilations: [1, 1], before: [1, 1], output: [4, 3] };
-        let windows = [
-            base.clone(),
-            Window { before: [0, 0], output: [3, 2], ..base.clone() },
-            Window { dilations: [2, 1], before: [2, 0], output: [4, 2], ..base.clone() },
-            Window { kernel: [1, 2], strides: [1, 3], before: [0, 0], output: [8, 2], ..base },
-        ];
-        let size = [8, 5, 6];
-        let x: Vec<f32> = (0..2 * 8 * 5 * 6).map(|i| (i as f32 * 1.7).sin() - 0.5).collect();
-        for g in windows {
-            let [oh, ow] = g.output;
-            let mut y = vec![f32::NAN; 2 * oh * ow * 6];
-            for threads in [1, 2] {
-                max_pool(&x, size, &g, &mut y, threads);
-                for (i, &y) in y.iter().enumerate() {
-                    let at = [i / 6 / ow % oh, i / 6 % ow, i % 6];
-                    assert_eq!(y, oracle(&x, size, &g, i / 6 / ow / oh, at), "{g:?} {at:?}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_nan_in_a_window_is_kept() {
-        let g = Window { kernel: [1, 3], strides: [1, 3], dilations: [1, 1], before: [0, 0], output: [1, 2] };
-        let mut y = [0.0; 2];
-        max_pool(&[1.0, f32::NAN, 3.0, 4.0, 5.0, 6.0], [1, 6, 1], &g, &mut y, 1);
-        assert!(y[0].is_nan() && y[1] == 6.0);
-    }
-
     #[test]
     fn channels_follow_each_other() {
-        let mut y = [0.0; 6];
-        concat_channels(&[(&[1.0, 2.0], 1), (&[3.0, 4.0, 5.0, 6.0], 2)], &mut y);
-        assert_eq!(y, [1.0, 3.0, 4.0, 2.0, 5.0, 6.0]);
+        for threads in [1, 2, 3] {
+            let mut y = [0.0; 6];
+            concat_channels(&[(&[1.0, 2.0], 1), (&[], 0), (&[3.0, 4.0, 5.0, 6.0], 2)], &mut y, threads);
+            assert_eq!(y, [1.0, 3.0, 4.0, 2.0, 5.0, 6.0]);
+        }
     }
 }

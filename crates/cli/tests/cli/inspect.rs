@@ -154,7 +154,12 @@ fn warnings_name_cause_and_remedy() {
     assert!(plain.contains("6 products") && plain.contains("stem, block1_pw"), "{plain}");
     assert!(depthwise.contains("4 products") && depthwise.contains("block1_dw, block2_dw"), "{depthwise}");
     assert!(depthwise.contains("16 bits of weights"), "{depthwise}");
-    folder.model("colour.onnx", &colour(-1, 32, 10));
+    // More nodes for the host than layers.
+    let mut model = colour(-1, 32, 10);
+    let nodes = &mut model.graph.as_mut().unwrap().node;
+    nodes.insert(3, node("Tanh", "tanh", &["p"], "t", &[]));
+    nodes[4].input = vec!["t".to_owned()];
+    folder.model("colour.onnx", &model);
     let report = inspect(&folder, "colour.onnx");
     let [host] = warnings(&report)[..] else { panic!("{report}") };
     assert!(host.contains("2 layers") && host.contains("bench --profile"), "{host}");

@@ -6,6 +6,7 @@ mod expose;
 mod external;
 mod group;
 mod hosts;
+mod pools;
 mod spec;
 
 use build::{digits, int, ints, model, node, tensor, wave};
@@ -78,6 +79,36 @@ fn models() -> Vec<(fpxint_onnx::Model, &'static str, Vec<usize>)> {
             tensor("high", &[], &[1.0]),
         ],
     );
+    // Pools that reach past the image, two of them joined, and a mean that drops its axes.
+    let pools = model(
+        &[-1, 3, 14, 11],
+        vec![
+            node("Conv", &["x", "w1"], "a", vec![ints("pads", &[1, 1, 1, 1])]),
+            node(
+                "MaxPool",
+                &["a"],
+                "m",
+                vec![ints("kernel_shape", &[3, 3]), ints("strides", &[2, 2]), int("ceil_mode", 1)],
+            ),
+            node(
+                "AveragePool",
+                &["a"],
+                "p",
+                vec![
+                    ints("kernel_shape", &[3, 3]),
+                    ints("strides", &[2, 2]),
+                    int("ceil_mode", 1),
+                    int("count_include_pad", 1),
+                ],
+            ),
+            node("Concat", &["m", "p"], "cat", vec![int("axis", 1)]),
+            node("Conv", &["cat", "w2"], "b", vec![]),
+            node("AveragePool", &["b"], "q", vec![ints("kernel_shape", &[3, 2]), ints("pads", &[1, 1, 1, 0])]),
+            node("ReduceMean", &["q"], "g", vec![ints("axes", &[2, 3]), int("keepdims", 0)]),
+            node("MatMul", &["g", "w3"], "y", vec![]),
+        ],
+        vec![weights("w1", &[37, 3, 3, 3]), weights("w2", &[10, 74, 1, 1]), weights("w3", &[10, 6])],
+    );
     let rows = model(
         &[-1, 5, 24],
         vec![
@@ -93,6 +124,7 @@ fn models() -> Vec<(fpxint_onnx::Model, &'static str, Vec<usize>)> {
         (digits(), "input", vec![1, 8, 8]),
         (one_d, "x", vec![6, 40]),
         (two_d, "x", vec![3, 17, 13]),
+        (pools, "x", vec![3, 14, 11]),
         (rows, "x", vec![5, 24]),
     ]
 }
