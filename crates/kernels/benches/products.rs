@@ -4,7 +4,7 @@
 
 use divan::{Bencher, counter::ItemsCount};
 use fpxint_kernels::{
-    Buffer, Codes, Epilogue, Kernel, Pool, Pooling, Product, RowGrid, Shape, Weights, select,
+    Activation, Buffer, Codes, Epilogue, Kernel, Pool, Pooling, Product, RowGrid, Shape, Weights, select,
 };
 
 fn main() {
@@ -23,8 +23,7 @@ fn epilogue(channels: usize) -> Epilogue {
         bias: vec![0.1; channels],
         means: vec![],
         shift: 0,
-        low: 0.0,
-        high: f32::INFINITY,
+        activation: Activation::RELU,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Loops shared by all kernels: each kernel compiles them for its own instructions. They hold no reduction over floats but
 //! minimum and maximum, so the result does not depend on how they are vectorised.
 
+use crate::activation::by_activation;
 use crate::kernel::{Columns, Ending, Grids, NR, Pairs, Place, RowGrid, Tile, WideTile};
 use crate::range::{Lanes, Range, part};
 use crate::window::Strip;
@@ -31,7 +32,7 @@ impl Sum for i64 {
     }
 }
 
-/// Finishes columns `first .. first + L` of a tile's rows: scales, bias, residual, clamp, in this order. `width` of them are
+/// Finishes columns `first .. first + L` of a tile's rows: scales, bias, residual, activation, in this order. `width` of them are
 /// outputs, the rest is left alone.
 #[inline(always)]
 fn finish_columns<const L: usize>(
@@ -41,10 +42,10 @@ fn finish_columns<const L: usize>(
     place: &mut Place<'_>,
     [first, width]: [usize; 2],
     lanes: &mut Lanes,
+    activate: impl Fn(f32) -> f32,
 ) {
     let (sums, scales, bias) =
         (part::<_, L>(columns.sums, first), part::<_, L>(columns.scales, first), part::<_, L>(columns.bias, first));
-    let (low, high) = (columns.low, columns.high);
     let mut seen = lanes.part::<L>(first);
     for (r, tile) in tile[..place.rows].iter().enumerate() {
         let (grid, tile) = (grids.row(r), part::<_, L>(tile, first));
@@ -60,8 +61,7 @@ fn finish_columns<const L: usize>(
             if place.residual.is_some() {
                 value += added[c];
             }
-            let raised = if value < low { low } else { value };
-            y[c] = if raised > high { high } else { raised };
+            y[c] = activate(value);
         }
         place.out[start..][..width].copy_from_slice(&y[..width]);
         for (c, &y) in y[..width].iter().enumerate() {
@@ -79,21 +79,22 @@ fn finish_tile<const L: usize>(
     columns: &Columns<'_>,
     mut place: Place<'_>,
     lanes: &mut Lanes,
+    activate: impl Fn(f32) -> f32 + Copy,
 ) {
     let (width, mut first) = (place.width, 0);
     if L == NR && width == L {
-        return finish_columns::<L>(tile, grids, columns, &mut place, [0, L], lanes);
+        return finish_columns::<L>(tile, grids, columns, &mut place, [0, L], lanes, activate);
     }
     while width - first >= 16 {
-        finish_columns::<16>(tile, grids, columns, &mut place, [first, 16], lanes);
+        finish_columns::<16>(tile, grids, columns, &mut place, [first, 16], lanes, activate);
         first += 16;
     }
     if width - first >= 8 {
-        finish_columns::<8>(tile, grids, columns, &mut place, [first, 8], lanes);
+        finish_columns::<8>(tile, grids, columns, &mut place, [first, 8], lanes, activate);
         first += 8;
     }
     if first < width {
-        finish_columns::<8>(tile, grids, columns, &mut place, [first, width - first], lanes);
+        finish_columns::<8>(tile, grids, columns, &mut place, [first, width - first], lanes, activate);
     }
 }
 
@@ -102,7 +103,7 @@ fn finish_tile<const L: usize>(
 #[inline(always)]
 pub(crate) fn end<const L: usize>(tile: &Tile, ending: Ending<'_>) {
     let Ending { grids, columns, place, lanes } = ending;
-    finish_tile::<L>(tile, grids, &columns, place, lanes);
+    by_activation!(columns.activation, |f| finish_tile::<L>(tile, grids, &columns, place, lanes, f));
 }
 
 /// Epilogue of complete i64 sums.
@@ -114,7 +115,7 @@ pub(crate) fn finish_wide<const L: usize>(
     place: Place<'_>,
     lanes: &mut Lanes,
 ) {
-    finish_tile::<L>(tile, grids, columns, place, lanes);
+    by_activation!(columns.activation, |f| finish_tile::<L>(tile, grids, columns, place, lanes, f));
 }
 
 /// Depthwise tile: `sum_t u[r, t, c] * w[t / 2][c][t % 2]` in i32.

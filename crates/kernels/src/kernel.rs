@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::Activation;
 use crate::pool::Line;
 use crate::range::{Lanes, Range};
 use crate::window::{Lines, Strip, Window};
@@ -63,10 +64,8 @@ pub struct Columns<'a> {
     pub scales: &'a [f32; NR],
     /// Biases.
     pub bias: &'a [f32; NR],
-    /// Smallest output.
-    pub low: f32,
-    /// Largest output.
-    pub high: f32,
+    /// What ends the epilogue.
+    pub activation: Activation,
     /// Whether every output is known to be finite.
     pub finite: bool,
 }
@@ -156,6 +155,8 @@ pub mod sealed {
         fn average_pool(&self, line: &Line<'_>, y: &mut [f32]);
         /// Mean of every channel over the pixels `x`.
         fn mean(&self, x: &[f32], y: &mut [f32]);
+        /// `y = activation(x)`.
+        fn activate(&self, activation: Activation, x: &[f32], y: &mut [f32]);
     }
 }
 

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! sum(r, c) = sum_k (u[r, k] - zp[r]) * Q[k, c]                  exact, in i32 or i64
-//! y(r, c)   = mul_add(sum as f32 * scale_a[r], scale_w[c], bias[c]) (+ residual), clamped
+//! y(r, c)   = mul_add(sum as f32 * scale_a[r], scale_w[c], bias[c]) (+ residual), activated
 //! ```
 //!
 //! with unsigned codes `u` and signed integers `Q`, both given as 8-bit limbs. The sum is the exact integer for every input on
@@ -15,8 +15,10 @@
 //! * [`Product`]: a layer packed for running: [`Product::partial`], [`Product::finish`], or [`Product::fused`] for both at once.
 //! * [`Codes`]: activations quantised into limbs, with their borders.
 //! * [`Range`]: what the next layer needs to know of a value.
+//! * [`Activation`]: the functions of one value that end a layer, or stand alone.
 //! * [`Pool`] and [`global_average`]: pools between layers, with a fixed order of roundings.
 
+mod activation;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -38,6 +40,7 @@ mod window;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub use activation::Activation;
 pub use buffer::Buffer;
 pub use codes::Codes;
 pub use kernel::{Kernel, MR, NR, RowGrid, UnknownKernel, available, named, select};

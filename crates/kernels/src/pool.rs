@@ -111,7 +111,7 @@ impl Pool {
             }
             range
         });
-        united(n, parts)
+        run::united(n, parts)
     }
 
     /// The elements along `axis` of the window at `place`, over an image of `size`.
@@ -148,16 +148,7 @@ pub fn global_average(
         kernel.mean(&x[image * pixels * c..][..pixels * c], y);
         kernel.range(y)
     });
-    united(n, parts)
-}
-
-/// Ranges of `n` images from those of their parts.
-fn united(n: usize, parts: Vec<(usize, Range)>) -> Vec<Range> {
-    let mut ranges = vec![Range::EMPTY; n];
-    for (image, range) in parts {
-        ranges[image] = ranges[image].union(range);
-    }
-    ranges
+    run::united(n, parts)
 }
 
 #[cfg(test)]

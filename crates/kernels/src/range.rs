@@ -9,27 +9,26 @@ pub struct Range {
     pub low: f32,
     /// Largest value, at least 0.
     pub high: f32,
-    /// Largest bit pattern of an absolute value, or 0 where values are known to be finite; from `0x7f80_0000` up something is
-    /// infinite or NaN.
-    magnitude: u32,
+    /// Something is infinite or NaN.
+    odd: bool,
 }
 
 impl Range {
     /// The range of no values: zero alone.
-    pub const EMPTY: Range = Range { low: 0.0, high: 0.0, magnitude: 0 };
+    pub const EMPTY: Range = Range { low: 0.0, high: 0.0, odd: false };
 
     /// The range of both.
     pub fn union(self, other: Range) -> Range {
         Range {
             low: if other.low < self.low { other.low } else { self.low },
             high: if other.high > self.high { other.high } else { self.high },
-            magnitude: self.magnitude.max(other.magnitude),
+            odd: self.odd || other.odd,
         }
     }
 
     /// Whether every value is finite.
     pub fn is_finite(self) -> bool {
-        self.magnitude < 0x7f80_0000
+        !self.odd && self.low.is_finite() && self.high.is_finite()
     }
 }
 
@@ -81,7 +80,7 @@ impl<const N: usize> Lanes<N> {
 
     /// The range of all lanes.
     pub fn range(&self) -> Range {
-        let lane = |c| Range { low: self.low[c], high: self.high[c], magnitude: self.magnitude[c] };
+        let lane = |c| Range { low: self.low[c], high: self.high[c], odd: self.magnitude[c] >= 0x7f80_0000 };
         (0..N).map(lane).fold(Range::EMPTY, Range::union)
     }
 }

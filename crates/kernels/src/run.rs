@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::Buffer;
+use crate::{Buffer, Range};
 
 /// `f(0) .. f(count - 1)` in order, on up to `threads` threads of the current pool.
 pub(crate) fn map<R: Send>(count: usize, threads: usize, f: impl Fn(usize) -> R + Sync + Send) -> Vec<R> {
@@ -78,4 +78,13 @@ pub(crate) fn map_blocks<T: Send, R: Send>(
         out.par_chunks_mut(block_len).enumerate().map(move |(i, block)| (image, f(image, i * block_len, block)))
     });
     blocks.collect()
+}
+
+/// Ranges of `n` images from those of their parts.
+pub(crate) fn united(n: usize, parts: Vec<(usize, Range)>) -> Vec<Range> {
+    let mut ranges = vec![Range::EMPTY; n];
+    for (image, range) in parts {
+        ranges[image] = ranges[image].union(range);
+    }
+    ranges
 }

@@ -4,7 +4,7 @@ use crate::kernel::{Columns, Ending, Grids, Kernel, MR, NR, Pairs, Place, RowGri
 use crate::pool::{self, Line};
 use crate::range::Lanes;
 use crate::window::{Lines, Strip, Window};
-use crate::{Range, bodies};
+use crate::{Activation, Range, activation, bodies};
 
 /// The scalar kernel; every CPU has it.
 #[derive(Debug)]
@@ -83,5 +83,9 @@ impl Routines for Scalar {
 
     fn mean(&self, x: &[f32], y: &mut [f32]) {
         pool::mean(x, y);
+    }
+
+    fn activate(&self, activation: Activation, x: &[f32], y: &mut [f32]) {
+        activation::activate(activation, x, y);
     }
 }

@@ -55,6 +55,9 @@ macro_rules! x86_kernel {
                 average_pool(line: &$crate::pool::Line<'_>, y: &mut [f32]), $crate::pool::average::<32>, [$($feature),*]
             );
             $crate::x86::x86_routine!(mean(x: &[f32], y: &mut [f32]), $crate::pool::mean, [$($feature),*]);
+            $crate::x86::x86_routine!(
+                activate(activation: $crate::Activation, x: &[f32], y: &mut [f32]), $crate::activation::activate, [$($feature),*]
+            );
         }
     };
 }

@@ -203,12 +203,14 @@ impl Model {
                 out.ranges.clone_from(&held.ranges);
                 slots[step.outputs[0]] = Some(out);
             }
-            Action::Clamp(clamp) => {
+            Action::Activate(activation) => {
                 let held = read(slots, step.inputs[0])?;
-                let mut out = take(scratch, held.shape())?;
-                for (y, &x) in out.floats_mut()?.iter_mut().zip(held.floats()?) {
-                    *y = clamp.apply(x);
-                }
+                let shape = held.shape();
+                let mut out = take(scratch, shape)?;
+                // Only of what may be images is a range wanted.
+                let images = if shape.len() > 2 { shape[0] } else { 1 };
+                let ranges = activation.run(self.kernel, held.floats()?, out.floats_mut()?, images, self.threads);
+                out.ranges = (shape.len() > 2).then_some(ranges);
                 slots[step.outputs[0]] = Some(out);
             }
             Action::Pool(pool) => {

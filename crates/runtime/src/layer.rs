@@ -4,7 +4,7 @@ use fpxint::{
     ExpandedLayer, Geometry, Grid, Members, Precision, Prefix, Series, balanced_limbs, balanced_words, basis_weight,
     limb_count,
 };
-use fpxint_kernels::{Epilogue, Product, Range, RowGrid, Shape, Weights};
+use fpxint_kernels::{Activation, Epilogue, Product, Range, RowGrid, Shape, Weights};
 
 use crate::Error;
 
@@ -63,8 +63,7 @@ pub(crate) fn pack(
         bias: expanded.bias.clone().unwrap_or_else(|| vec![0.0; channels]),
         means: if depthwise { Vec::new() } else { prefix.means.clone() },
         shift: prefix.shift,
-        low: f32::NEG_INFINITY,
-        high: f32::INFINITY,
+        activation: Activation::NONE,
     };
     let bits = expanded.activations.total_bits();
     let product = if depthwise {

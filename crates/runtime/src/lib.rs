@@ -2,11 +2,12 @@
 //!
 //! [`Model::load`] turns a [`fpxint_onnx::Model`] into a plan of steps over value slots. tract reads the model's skeleton, in
 //! which every expanded layer is a placeholder without weights, infers shapes and folds constants; each placeholder becomes an
-//! integer product with its epilogue (bias, residual, clamp), and image values stay NHWC between them. One symbolic plan
+//! integer product with its epilogue (bias, residual, activation), and image values stay NHWC between them. One symbolic plan
 //! serves every batch size. [`Float`] runs the unmodified FP32 file on tract alone, as the reference.
 
 #![forbid(unsafe_code)]
 
+mod activation;
 mod error;
 mod execute;
 mod float;

@@ -132,8 +132,8 @@ impl Model {
         // Of several errors the first layer's, whichever came first in time.
         let packed: Vec<_> = packed.into_iter().collect::<Result<_, _>>()?;
         let (mut layers, reports): (Vec<Layer>, Vec<LayerReport>) = packed.into_iter().unzip();
-        for (&layer, clamp) in &plan.clamps {
-            layers[layer].product.set_clamp(clamp.low, clamp.high);
+        for (&layer, &activation) in &plan.activations {
+            layers[layer].product.set_activation(activation);
         }
         Ok(Self {
             sources: graph::inputs(&typed, source)?,
@@ -175,7 +175,7 @@ impl Model {
                     geometry if geometry.is_depthwise() => "depthwise Conv".to_owned(),
                     Geometry::Conv(_) => "Conv".to_owned(),
                 },
-                Action::Clamp(_) => "Clamp".to_owned(),
+                Action::Activate(activation) => activation.name().to_owned(),
                 Action::Permute { .. } => "layout".to_owned(),
                 Action::Pool(pool) => match pool.pooling {
                     Pooling::Max => "MaxPool".to_owned(),

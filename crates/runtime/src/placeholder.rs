@@ -1,4 +1,4 @@
-//! The operators that tract carries for us: an expanded layer without its weights, and the clamp of Relu and Clip.
+//! The operator that tract carries for us: an expanded layer without its weights.
 //!
 //! tract only infers their shapes. A layer's identity is its index, so layers that look alike never merge.
 
@@ -8,9 +8,8 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::{InferenceOp, InferenceResult, Solver, TensorProxy};
 use tract_onnx::tract_hir::internal::*;
-use tract_onnx::tract_hir::ops::logic::wire_with_rank_broadcast;
 
-use crate::graph;
+use crate::{activation, graph};
 
 /// An expanded layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,131 +113,8 @@ impl Expansion for LayerOp {
     }
 }
 
-/// `x` clamped to `[low, high]`, keeping NaN: `if x < low {low}`, then `if x > high {high}`.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Clamp {
-    /// Smallest output.
-    pub low: f32,
-    /// Largest output.
-    pub high: f32,
-}
-
-impl Eq for Clamp {}
-
-impl Clamp {
-    /// The clamp of one value.
-    pub(crate) fn apply(&self, x: f32) -> f32 {
-        let raised = if x < self.low { self.low } else { x };
-        if raised > self.high { self.high } else { raised }
-    }
-}
-
-impl Op for Clamp {
-    fn name(&self) -> StaticName {
-        "Clamp".into()
-    }
-
-    op_as_typed_op!();
-}
-
-impl EvalOp for Clamp {
-    op_out_of_plan!();
-
-    fn eval(&self, _: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        let mut tensor = args_1!(inputs).into_tensor();
-        let mut plain = tensor.try_as_plain_ram_mut()?;
-        plain.as_slice_mut::<f32>()?.iter_mut().for_each(|x| *x = self.apply(*x));
-        Ok(tvec!(tensor.into_tvalue()))
-    }
-}
-
-impl TypedOp for Clamp {
-    fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        Ok(tvec!(inputs[0].without_value()))
-    }
-
-    as_op!();
-}
-
-/// Relu and Clip before their bounds are known.
-#[derive(Debug, Clone)]
-struct Bounded {
-    low: Bound,
-    high: Bound,
-}
-
-/// A bound: none, a number, or an input of the node.
-#[derive(Debug, Clone, Copy)]
-enum Bound {
-    Absent,
-    Number(f32),
-    Input(usize),
-}
-
-impl Bound {
-    /// The bound as a number, where it is one.
-    fn number(self, absent: f32, model: &TypedModel, inputs: &[OutletId]) -> TractResult<Option<f32>> {
-        Ok(match self {
-            Bound::Absent => Some(absent),
-            Bound::Number(value) => Some(value),
-            Bound::Input(i) => {
-                let constant = model.outlet_fact(inputs[i])?.konst.clone();
-                constant.filter(|k| k.len() == 1).and_then(|k| k.cast_to_scalar::<f32>().ok())
-            }
-        })
-    }
-
-    fn is_input(self) -> bool {
-        matches!(self, Bound::Input(_))
-    }
-}
-
-impl Expansion for Bounded {
-    fn name(&self) -> StaticName {
-        "Clip".into()
-    }
-
-    fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
-        let kind = model.outlet_fact(inputs[0])?.datum_type;
-        let low = self.low.number(f32::NEG_INFINITY, model, inputs)?;
-        let high = self.high.number(f32::INFINITY, model, inputs)?;
-        if let (true, Some(low), Some(high)) = (kind == f32::datum_type(), low, high) {
-            return model.wire_node(prefix, Clamp { low, high }, &inputs[..1]);
-        }
-        let mut wire = inputs[0];
-        let sides =
-            [("low", self.low, tract_core::ops::math::max()), ("high", self.high, tract_core::ops::math::min())];
-        for (side, bound, op) in sides {
-            let name = format!("{prefix}.{side}");
-            let bound = match bound {
-                Bound::Absent => continue,
-                Bound::Input(i) => inputs[i],
-                Bound::Number(v) => model.add_const(format!("{name}.bound"), tensor0(v))?,
-            };
-            let cast = tract_core::ops::cast::cast(kind);
-            let bound = model.wire_node(format!("{name}.cast"), cast, &[bound])?[0];
-            wire = wire_with_rank_broadcast(&name, model, op, &[wire, bound])?[0];
-        }
-        if wire != inputs[0] {
-            model.rename_node(wire.node, prefix)?;
-        }
-        Ok(tvec!(wire))
-    }
-
-    fn rules<'r, 'p: 'r, 's: 'r>(
-        &'s self,
-        s: &mut Solver<'r>,
-        inputs: &'p [TensorProxy],
-        outputs: &'p [TensorProxy],
-    ) -> InferenceResult {
-        check_input_arity(inputs, 1 + usize::from(self.low.is_input()) + usize::from(self.high.is_input()))?;
-        check_output_arity(outputs, 1)?;
-        s.equals(&inputs[0].datum_type, &outputs[0].datum_type)?;
-        s.equals(&inputs[0].shape, &outputs[0].shape)
-    }
-}
-
-type Built = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
+/// What tract makes of a node.
+pub(crate) type Built = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
 
 /// The typed graph of a model's skeleton.
 pub(crate) fn typed(source: &fpxint_onnx::Model) -> Result<TypedModel, crate::Error> {
@@ -248,26 +124,11 @@ pub(crate) fn typed(source: &fpxint_onnx::Model) -> Result<TypedModel, crate::Er
     graph::typed(graph::read(&operators, &fpxint_onnx::skeleton(source)?, None)?)
 }
 
-/// Teaches `onnx` our operators; Relu and Clip become clamps.
+/// Teaches `onnx` our operators, activations among them.
 fn register(onnx: &mut tract_onnx::Onnx) {
     onnx.op_register.insert("FpxConv", conv);
     onnx.op_register.insert("FpxMatMul", matmul);
-    onnx.op_register
-        .insert("Relu", |_, _| Ok((expand(Bounded { low: Bound::Number(0.0), high: Bound::Absent }), vec![])));
-    onnx.op_register.insert("Clip", clip);
-}
-
-fn clip(context: &ParsingContext, node: &NodeProto) -> Built {
-    let bounded = if context.onnx_operator_set_version < 11 {
-        let bound =
-            |name| -> TractResult<Bound> { Ok(node.get_attr_opt::<f32>(name)?.map_or(Bound::Absent, Bound::Number)) };
-        Bounded { low: bound("min")?, high: bound("max")? }
-    } else {
-        let mut optional = tract_onnx::model::optional_inputs(node).skip(1);
-        let mut bound = || optional.next().flatten().map_or(Bound::Absent, Bound::Input);
-        Bounded { low: bound(), high: bound() }
-    };
-    Ok((expand(bounded), vec![]))
+    activation::register(onnx);
 }
 
 fn conv(_: &ParsingContext, node: &NodeProto) -> Built {

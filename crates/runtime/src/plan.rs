@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! for node in evaluation order:
-//!     layer        -> Step::Layer at its place, or at the place of the Add and Clamp fused into it
-//!     clamp        -> Step::Clamp unless fused
+//!     layer        -> Step::Layer at its place, or at the place of the Add and activation fused into it
+//!     activation   -> Step::Activate unless fused
 //!     pool         -> Step::Pool or Step::GlobalAverage, on channels-last values
 //!     other        -> Step::Tract, on channels-last values where the operator has that form
 //!     a value in the wrong layout -> Step::Permute before the first step that needs it
@@ -12,13 +12,15 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use fpxint_kernels::Activation;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::{array::TypedConcat, binary::TypedBinOp, konst::Const, source::TypedSource};
 use tract_onnx::tract_hir::internal::Op;
 
 use crate::Error;
+use crate::activation;
 use crate::layout::{Layout, channels_last, permute, permuted_shape};
-use crate::placeholder::{Clamp, LayerOp};
+use crate::placeholder::LayerOp;
 use crate::pooling::{PoolStep, mean_from};
 
 /// Index of a value slot.
@@ -29,8 +31,8 @@ pub(crate) type Slot = usize;
 pub(crate) enum Action {
     /// An integer product and its epilogue; the residual is the second input.
     Layer { layer: usize },
-    /// A clamp on its own.
-    Clamp(Clamp),
+    /// An activation on its own.
+    Activate(Activation),
     /// A change of layout.
     Permute { to_last: bool },
     /// A pool of a channels-last value.
@@ -66,15 +68,15 @@ pub(crate) struct Plan {
     pub outputs: Vec<Slot>,
     /// Whether the host reads a slot, or it leaves the model: by slot.
     pub to_host: Vec<bool>,
-    /// Clamp of every layer's epilogue, by layer.
-    pub clamps: HashMap<usize, Clamp>,
+    /// Activations of the layers' epilogues, by layer.
+    pub activations: HashMap<usize, Activation>,
 }
 
 /// A layer with what is fused behind it.
 #[derive(Debug, Default, Clone)]
 struct Fusion {
     residual: Option<OutletId>,
-    clamp: Option<Clamp>,
+    activation: Option<Activation>,
 }
 
 /// Plans a graph.
@@ -125,11 +127,11 @@ impl Builder<'_> {
             while let Some(next) = self.only_successor(last)? {
                 let node = self.model.node(next);
                 // A node already absorbed belongs to the other operand's layer.
-                if absorbed.contains(&next) || ends.contains_key(&next) || fusion.clamp.is_some() {
+                if absorbed.contains(&next) || ends.contains_key(&next) || fusion.activation.is_some() {
                     break;
                 }
-                if let Some(clamp) = node.op_as::<Clamp>() {
-                    fusion.clamp = Some(clamp.clone());
+                if let Some(activation) = activation::of(self.model, node).map_err(Error::graph)? {
+                    fusion.activation = Some(activation);
                 } else if let (None, Some(other)) = (fusion.residual, self.residual(node, last)?) {
                     fusion.residual = Some(other);
                 } else {
@@ -207,8 +209,8 @@ impl Builder<'_> {
         if let Some(residual) = fusion.residual {
             inputs.push(self.read(residual, layout)?);
         }
-        if let Some(clamp) = &fusion.clamp {
-            self.plan.clamps.insert(op.layer, clamp.clone());
+        if let Some(activation) = fusion.activation {
+            self.plan.activations.insert(op.layer, activation);
         }
         let slot = self.define(output, layout);
         self.push(node.name.clone(), Action::Layer { layer: op.layer }, inputs, vec![slot]);
@@ -223,9 +225,9 @@ impl Builder<'_> {
         if let Some(constant) = node.op_as::<Const>() {
             let slot = self.define(node.id.into(), Layout::Plain);
             self.plan.constants.push((slot, constant.val().clone()));
-        } else if let Some(clamp) = node.op_as::<Clamp>() {
+        } else if let Some(activation) = activation::of(self.model, node).map_err(Error::graph)? {
             let layout = self.preferred(node.inputs[0]);
-            self.push_node(node, Action::Clamp(clamp.clone()), layout)?;
+            self.push_node(node, Action::Activate(activation), layout)?;
         } else if let Some(pool) = PoolStep::of(self.model, node)? {
             self.push_node(node, Action::Pool(Box::new(pool)), Layout::ChannelsLast)?;
         } else if let Some(end) = self.global_average(node)? {

@@ -6,6 +6,7 @@
 
 use std::arch::x86_64::*;
 
+use crate::Activation;
 use crate::kernel::{Columns, Ending, Grids, NR, RowGrid};
 use crate::range::Lanes;
 
@@ -20,12 +21,13 @@ pub(super) const HIGH: u8 = 4;
 pub(super) const MASKED: u8 = 8;
 pub(super) const EACH: u8 = 16;
 
-/// The bits of an ending that this epilogue does: one whose outputs are all finite.
+/// The bits of an ending that this epilogue does: a clamp or none, and outputs that are all finite before it.
 pub(super) fn steps(ending: &Ending<'_>) -> Option<u8> {
     let (columns, place) = (&ending.columns, &ending.place);
     let bit = |holds: bool, bit: u8| if holds { bit } else { 0 };
     let rows = bit(place.width < NR, MASKED) | bit(matches!(ending.grids, Grids::Each(_)), EACH);
-    let bounds = bit(columns.low > f32::NEG_INFINITY, LOW) | bit(columns.high < f32::INFINITY, HIGH);
+    let Activation::Clamp { low, high } = columns.activation else { return None };
+    let bounds = bit(low > f32::NEG_INFINITY, LOW) | bit(high < f32::INFINITY, HIGH);
     columns.finite.then_some(bounds | rows | bit(place.residual.is_some(), RESIDUAL))
 }
 
@@ -102,6 +104,7 @@ impl<'a> Panel<'a> {
         let mask = ((1u64 << width) - 1) as u32;
         assert!(place.residual.is_none_or(|residual| end <= residual.len()), "rows of a residual");
         let (smallest, largest) = lanes.bounds();
+        let Activation::Clamp { low, high } = columns.activation else { unreachable!("a clamp") };
         Self {
             zero: [zero(columns, &grid, 0), zero(columns, &grid, 1)],
             grids: *grids,
@@ -109,8 +112,8 @@ impl<'a> Panel<'a> {
             scales: [load(columns.scales, 0), load(columns.scales, 1)],
             bias: [load(columns.bias, 0), load(columns.bias, 1)],
             scale: _mm512_set1_ps(grid.scale),
-            low: _mm512_set1_ps(columns.low),
-            high: _mm512_set1_ps(columns.high),
+            low: _mm512_set1_ps(low),
+            high: _mm512_set1_ps(high),
             rows,
             out: place.out.as_mut_ptr(),
             residual: place.residual.map_or(std::ptr::null(), <[f32]>::as_ptr),

@@ -12,8 +12,8 @@ fn unit_grid(zero_point: i32, limbs: u32) -> RowGrid {
 }
 
 fn plain(channels: usize) -> Epilogue {
-    let (low, high) = (f32::NEG_INFINITY, f32::INFINITY);
-    Epilogue { scales: vec![1.0; channels], bias: vec![0.0; channels], means: vec![], shift: 0, low, high }
+    let activation = Activation::NONE;
+    Epilogue { scales: vec![1.0; channels], bias: vec![0.0; channels], means: vec![], shift: 0, activation }
 }
 
 fn values(codes: &[u8], zero_point: i32) -> Vec<f32> {
@@ -28,6 +28,11 @@ fn partial(kernel: &dyn Kernel, product: &Product, codes: &Codes, len: usize, th
     let mut sums = vec![0; len];
     product.partial(kernel, codes, &mut sums, threads);
     sums
+}
+
+/// A residual whose largest magnitude is known, so that kernels may leave out what finds infinities.
+fn added(values: &[f32]) -> Residual<'_> {
+    Residual { values, largest: values.iter().fold(0.0, |largest, v| largest.max(v.abs())) }
 }
 
 #[test]
@@ -231,8 +236,7 @@ fn full_layer(g: &Convolution) -> (Product, Vec<f32>, Vec<f32>) {
     let epilogue = Epilogue {
         scales: (0..g.channels_out).map(|c| 1e-3 * (1.0 + channel(c).abs())).collect(),
         bias: (0..g.channels_out).map(channel).collect(),
-        low: -3.0,
-        high: 6.0,
+        activation: Activation::Clamp { low: -3.0, high: 6.0 },
         ..plain(g.channels_out)
     };
     let product = Product::new(shape, weights, &epilogue, 8).unwrap();
@@ -262,8 +266,7 @@ fn run_full(
     let mut codes = Codes::default();
     codes.fill_images(kernel, x, [images.len(), g.input[0], g.input[1], g.channels_in], g.pads, &grids, threads);
     let mut y = vec![f32::NAN; images.len() * out];
-    let ranges =
-        product.fused(kernel, &codes, Some(Residual { values: residual, largest: f32::INFINITY }), &mut y, threads);
+    let ranges = product.fused(kernel, &codes, Some(added(residual)), &mut y, threads);
     (y, ranges)
 }
 
@@ -281,6 +284,47 @@ fn kernels_threads_and_batches_agree_to_the_bit() {
             }
             let split: Vec<f32> = (0..3).flat_map(|i| run_full(kernel, &g, i..i + 1, 1).0).collect();
             assert_eq!(split, want, "{} {g:?}", kernel.name());
+        }
+    }
+}
+
+#[test]
+fn an_activation_in_the_epilogue_has_the_bits_of_one_behind_it() {
+    let activations = [
+        Activation::RELU,
+        Activation::LeakyRelu { slope: 0.1 },
+        Activation::HardSigmoid { slope: 0.2, offset: 0.5 },
+        Activation::HardSwish,
+        Activation::Sigmoid,
+        Activation::Silu,
+    ];
+    for kernel in available() {
+        let (m, n, k) = (MR + 1, 2 * NR + 13, 9);
+        let wave = |len: usize, step: f32| (0..len).map(|i| (i as f32 * step).sin() * 2.0).collect::<Vec<_>>();
+        let (x, residual) = (wave(m * k, 0.7), wave(m * n, 0.3));
+        let weights = [adversarial_i8(Pattern::Random(3), n * k)];
+        let epilogue = Epilogue { scales: vec![0.01; n], bias: wave(n, 0.9), ..plain(n) };
+        let mut product = Product::new(Shape::matmul(k, n), Weights::OutputFirst(&weights), &epilogue, 8).unwrap();
+        let grid = RowGrid { scale: 1.0 / 60.0, inv: 60.0, inv_wide: 60.0, zero_point: 128, code_max: 255 };
+        let mut codes = Codes::default();
+        codes.fill_rows(kernel, &x, k, &vec![grid; m], 1);
+        let sums = partial(kernel, &product, &codes, m * n, 1);
+        let mut none = vec![f32::NAN; m * n];
+        product.fused(kernel, &codes, Some(added(&residual)), &mut none, 1);
+        assert!(none.iter().any(|&y| y < -1.0) && none.iter().any(|&y| y > 1.0));
+        for activation in activations {
+            product.set_activation(activation);
+            let want: Vec<f32> = none.iter().map(|&y| activation.apply(y)).collect();
+            let [mut fused, mut finished] = [vec![f32::NAN; m * n], vec![f32::NAN; m * n]];
+            let ranges = [
+                product.fused(kernel, &codes, Some(added(&residual)), &mut fused, 1),
+                product.finish(kernel, &codes, &sums, Some(added(&residual)), &mut finished, 1),
+            ];
+            for (y, ranges) in [fused, finished].iter().zip(ranges) {
+                let same = y.iter().zip(&want).all(|(y, w)| y.to_bits() == w.to_bits());
+                assert!(same, "{activation:?} on {}", kernel.name());
+                assert_eq!(ranges, [kernel.range(&want)]);
+            }
         }
     }
 }

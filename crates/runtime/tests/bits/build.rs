@@ -27,6 +27,11 @@ pub(crate) fn int(name: &str, value: i64) -> AttributeProto {
     AttributeProto { name: Some(name.into()), r#type: Some(kind), i: Some(value), ..Default::default() }
 }
 
+pub(crate) fn float(name: &str, value: f32) -> AttributeProto {
+    let kind = AttributeType::Float as i32;
+    AttributeProto { name: Some(name.into()), r#type: Some(kind), f: Some(value), ..Default::default() }
+}
+
 pub(crate) fn node(op: &str, inputs: &[&str], output: &str, attribute: Vec<AttributeProto>) -> NodeProto {
     NodeProto {
         op_type: Some(op.into()),

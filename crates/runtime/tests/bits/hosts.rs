@@ -3,7 +3,7 @@
 use fpxint_onnx::proto::{GraphProto, TensorProto, tensor_proto::DataType, tensor_shape_proto::dimension, type_proto};
 use fpxint_runtime::Float;
 
-use crate::build::{changed, int, ints, model, node, tensor, wave};
+use crate::build::{changed, float, int, ints, model, node, tensor, wave};
 use crate::{array, bits, feed, load, options};
 
 /// Changes the type of `x`.
@@ -148,6 +148,46 @@ fn repeated_runs_and_changing_shapes_give_the_same_bits() {
     for _ in 0..5 {
         for (n, want) in [1usize, 4, 2].iter().zip(&want) {
             assert_eq!(&bits(&model.run(&feed("input", array(&[*n, 1, 8, 8], 0.3))).unwrap()), want);
+        }
+    }
+}
+
+#[test]
+fn activations_are_ours_fused_or_alone() {
+    let curve = |name: &str, x: f64| match name {
+        "LeakyRelu" => x.max(0.0) + 0.1 * x.min(0.0),
+        "HardSigmoid" => (0.3 * x + 0.4).clamp(0.0, 1.0),
+        "HardSwish" => x * (x / 6.0 + 0.5).clamp(0.0, 1.0),
+        "Sigmoid" => 1.0 / (1.0 + (-x).exp()),
+        _ => x / (1.0 + (-x).exp()),
+    };
+    let cases = [
+        ("LeakyRelu", vec![float("alpha", 0.1)]),
+        ("HardSigmoid", vec![float("alpha", 0.3), float("beta", 0.4)]),
+        ("HardSwish", vec![]),
+        ("Sigmoid", vec![]),
+        ("Silu", vec![]),
+    ];
+    for (name, attributes) in cases {
+        let (op, output) = if name == "Silu" { ("Sigmoid", "s") } else { (name, "y") };
+        let mut nodes = vec![node("Conv", &["x", "w"], "c", vec![]), node(op, &["c"], output, attributes)];
+        if name == "Silu" {
+            nodes.push(node("Mul", &["c", "s"], "y", vec![]));
+        }
+        let mut source = model(&[-1, 2, 3, 4], nodes, vec![tensor("w", &[5, 2, 1, 1], &wave(10, 0.7, 3.0))]);
+        let x = feed("x", array(&[2, 2, 3, 4], 0.4));
+        let fused = load(&source, &options("int8x2", "int8x2"));
+        source.expose(&["c".to_owned()]).unwrap();
+        let alone = load(&source, &options("int8x2", "int8x2"));
+        assert_eq!((fused.left_to_tract(), alone.left_to_tract()), (vec![], vec![]), "{name}");
+        let steps =
+            [&fused, &alone].map(|model| model.profile(&x).unwrap().iter().filter(|s| s.operator == name).count());
+        assert_eq!(steps, [0, 1], "{name}");
+        let outputs = alone.run(&x).unwrap();
+        let (y, c) = (outputs[0].1.to_f32(), outputs[1].1.to_f32());
+        assert_eq!(bits(&fused.run(&x).unwrap()), bits(&outputs[..1].to_vec()), "{name}");
+        for (&y, &c) in y.iter().zip(&c) {
+            assert!((f64::from(y) - curve(name, f64::from(c))).abs() <= 1e-6 * f64::from(c.abs().max(1.0)), "{name}");
         }
     }
 }

@@ -9,7 +9,7 @@ mod hosts;
 mod pools;
 mod spec;
 
-use build::{digits, int, ints, model, node, tensor, wave};
+use build::{digits, float, int, ints, model, node, tensor, wave};
 use fpxint_runtime::{Model, Options, Outputs, Value};
 use ndarray::{ArrayD, Axis, IxDyn, Slice};
 
@@ -109,6 +109,34 @@ fn models() -> Vec<(fpxint_onnx::Model, &'static str, Vec<usize>)> {
         ],
         vec![weights("w1", &[37, 3, 3, 3]), weights("w2", &[10, 74, 1, 1]), weights("w3", &[10, 6])],
     );
+    // Every activation, fused behind a layer, behind a residual, and alone.
+    let curves = model(
+        &[-1, 4, 9, 6],
+        vec![
+            node("Conv", &["x", "w1"], "a", vec![]),
+            node("LeakyRelu", &["a"], "b", vec![float("alpha", 0.1)]),
+            node("Conv", &["b", "w2"], "c", vec![]),
+            node("Add", &["c", "b"], "d", vec![]),
+            node("HardSwish", &["d"], "e", vec![]),
+            node("Conv", &["e", "w3"], "f", vec![int("group", 13), ints("pads", &[1, 1, 1, 1])]),
+            node("Sigmoid", &["f"], "g", vec![]),
+            node("Mul", &["f", "g"], "h", vec![]),
+            node("GlobalAveragePool", &["h"], "i", vec![]),
+            node("Conv", &["i", "w4"], "j", vec![]),
+            node("HardSigmoid", &["j"], "k", vec![]),
+            node("Mul", &["h", "k"], "l", vec![]),
+            node("LeakyRelu", &["l"], "m", vec![]),
+            node("HardSwish", &["m"], "n", vec![]),
+            node("Conv", &["n", "w2"], "o", vec![]),
+            node("Sigmoid", &["o"], "y", vec![]),
+        ],
+        vec![
+            weights("w1", &[13, 4, 1, 1]),
+            weights("w2", &[13, 13, 1, 1]),
+            weights("w3", &[13, 1, 3, 3]),
+            weights("w4", &[13, 13, 1, 1]),
+        ],
+    );
     let rows = model(
         &[-1, 5, 24],
         vec![
@@ -125,6 +153,7 @@ fn models() -> Vec<(fpxint_onnx::Model, &'static str, Vec<usize>)> {
         (one_d, "x", vec![6, 40]),
         (two_d, "x", vec![3, 17, 13]),
         (pools, "x", vec![3, 14, 11]),
+        (curves, "x", vec![4, 9, 6]),
         (rows, "x", vec![5, 24]),
     ]
 }

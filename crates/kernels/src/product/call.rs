@@ -1,0 +1,290 @@
+//! One call of a product: which outputs are made at once, and from which codes and weights.
+
+use super::{Product, Residual};
+use crate::kernel::{Columns, Ending, Kernel, MR, NR, Pairs, Place, Tile, WideTile};
+use crate::panels::{Packed, panel_len};
+use crate::range::Lanes;
+use crate::shape::Chunk;
+use crate::window::{Extent, Lines, Taps};
+use crate::{Codes, Range, run};
+
+/// Bytes of codes that a block of outputs may need before it is split, so that they stay in the second-level cache.
+const BLOCK_BYTES: usize = 192 << 10;
+/// Packed weights up to this size are walked once per tile of rows rather than once per block.
+const RESIDENT_BYTES: usize = 384 << 10;
+/// Rows that a kernel makes at once of a panel: enough to outweigh the call, few enough to leave the codes in the first-level
+/// cache for the next panel.
+const RUN: usize = 4 * MR;
+
+/// What a product of a tile multiplies: codes and weights.
+enum Part<'a> {
+    Panel(Lines<'a>, &'a [i8]),
+    Pairs(Lines<'a>, &'a [Pairs]),
+}
+
+/// The range of a block's outputs so far, aligned so that no vector of it crosses a cache line.
+#[repr(align(64))]
+struct Aligned(Lanes);
+
+/// One call: codes and where their windows lie.
+pub(super) struct Call<'a> {
+    kernel: &'a dyn Kernel,
+    product: &'a Product,
+    codes: &'a Codes,
+    taps: Taps,
+    /// Pixels of a line, bytes from pixel to pixel and from line to line.
+    line: usize,
+    pixel_stride: usize,
+    line_stride: usize,
+    pub narrow: bool,
+    /// Every output is finite.
+    finite: bool,
+    /// Most rows, and most lines, of a part of the output that is made at once.
+    run: usize,
+    lines: usize,
+}
+
+/// Outputs of an image from pixel `first` on: `rows` of a line, or several whole lines of them.
+#[derive(Clone, Copy)]
+pub(super) struct Rows {
+    pub image: usize,
+    pub first: usize,
+    pub rows: usize,
+    pub lines: usize,
+    /// Offset in a plane of the first byte that the first of them reads.
+    pub base: usize,
+}
+
+impl<'a> Call<'a> {
+    /// Runs `part(call, rows, panel, absolute offset, place, lanes)` for every part of the output.
+    pub(super) fn drive(
+        mut self,
+        residual: Option<Residual<'_>>,
+        out: &mut [f32],
+        threads: usize,
+        part: impl Fn(&Self, Rows, usize, usize, Place<'_>, &mut Lanes) + Sync,
+    ) -> Vec<Range> {
+        assert!(residual.is_none_or(|r| r.values.len() == out.len()), "a residual has the shape of the output");
+        self.finite = self.outputs_are_finite(residual.map_or(0.0, |residual| residual.largest));
+        let (image_len, block_len) = self.blocks(out.len(), threads);
+        let parts = run::map_blocks(out, image_len, block_len, threads, |image, start, block| {
+            let mut lanes = Aligned(Lanes::EMPTY);
+            self.for_runs(image, start, block.len(), |rows, panel, offset| {
+                let absolute = image * image_len + start + offset;
+                let place = Place {
+                    out: &mut block[offset..],
+                    residual: residual.map(|residual| &residual.values[absolute..]),
+                    stride: self.product.shape.channels_out,
+                    rows: rows.rows * rows.lines,
+                    width: self.product.panels[panel].width,
+                };
+                part(&self, rows, panel, absolute, place, &mut lanes.0);
+            });
+            lanes.0.range()
+        });
+        run::united(self.codes.images(), parts)
+    }
+
+    pub(super) fn new(kernel: &'a dyn Kernel, product: &'a Product, codes: &'a Codes) -> Self {
+        let shape = &product.shape;
+        assert_eq!(codes.channels(), shape.channels_in, "codes of another layer");
+        let width = codes.size()[1];
+        let [height, line] = codes.output(shape);
+        let flat = shape.is_pointwise();
+        let digits = match &product.packed {
+            Packed::Limbs(limbs) => limbs.len(),
+            Packed::Words(words) => words.len(),
+        };
+        let single = digits == 1 && codes.planes().len() == 1 && product.chunks.len() == 1;
+        Self {
+            kernel,
+            product,
+            codes,
+            taps: Taps::new(shape.tap_offsets(width)),
+            line: if flat { height * line } else { line },
+            pixel_stride: shape.strides[1] * shape.channels_in,
+            line_stride: shape.strides[0] * width * shape.channels_in,
+            narrow: single && product.shift == 0 && product.means.is_empty(),
+            finite: false,
+            run: if shape.is_depthwise() { usize::MAX } else { RUN },
+            lines: usize::MAX,
+        }
+    }
+
+    /// Whether no output can be infinite or NaN, given the largest magnitude of the residual: what the largest sum stays below
+    /// in f32 throughout.
+    fn outputs_are_finite(&self, residual: f32) -> bool {
+        let sum = if self.narrow { 2f64.powi(31) } else { 2f64.powi(63) };
+        let largest = |values: &[[f32; NR]]| {
+            f64::from(values.as_flattened().iter().fold(0f32, |largest, v| largest.max(v.abs())))
+        };
+        let scaled = sum * f64::from(self.codes.largest_scale());
+        let value = scaled * largest(&self.product.scales) + largest(&self.product.bias) + f64::from(residual);
+        // Half of the largest float leaves room for every rounding; a NaN is not below it.
+        scaled.max(value) < f64::from(f32::MAX) / 2.0
+    }
+
+    /// Values of an image and of a block, given those of the whole output.
+    pub(super) fn blocks(&self, total: usize, threads: usize) -> (usize, usize) {
+        let [height, width] = self.codes.output(&self.product.shape);
+        let (channels, images) = (self.product.shape.channels_out, self.codes.images());
+        let pixels = height * width;
+        assert_eq!(total, images * pixels * channels, "output of another shape");
+        let unit = if self.product.shape.is_pointwise() { MR } else { width.max(1) };
+        let bytes_per_pixel = self.pixel_stride * if unit == MR { 1 } else { self.product.shape.strides[0] };
+        let resident = (BLOCK_BYTES / bytes_per_pixel.max(1)).max(4 * MR);
+        let share = (images * pixels).div_ceil(threads.max(1));
+        let block = resident.min(share).max(1).next_multiple_of(unit);
+        (pixels * channels, block * channels)
+    }
+
+    /// The same call one tile at a time.
+    pub(super) fn by_tiles(mut self) -> Self {
+        (self.run, self.lines) = (MR, 1);
+        self
+    }
+
+    /// Calls `f(rows, panel, offset in the block)` for the parts of a block that starts at value `start` of its image.
+    pub(super) fn for_runs(&self, image: usize, start: usize, len: usize, mut f: impl FnMut(Rows, usize, usize)) {
+        let product = self.product;
+        let stride = product.shape.channels_out;
+        let (first, end) = (start / stride, (start + len) / stride);
+        let panels = product.panels.len();
+        let weights_stay = product.bytes() <= RESIDENT_BYTES && self.run != usize::MAX;
+        let passes = if weights_stay { 1 } else { panels };
+        for pass in 0..passes {
+            let mut pixel = first;
+            while pixel < end {
+                let rows = self.next_run(image, pixel, end);
+                let all = if weights_stay { 0..panels } else { pass..pass + 1 };
+                for panel in all {
+                    f(rows, panel, (pixel - first) * stride + product.panels[panel].channel);
+                }
+                pixel += rows.rows * rows.lines;
+            }
+        }
+    }
+
+    /// The outputs from `pixel` on, below `end`, that are made at once: some of a line, or several whole lines.
+    fn next_run(&self, image: usize, pixel: usize, end: usize) -> Rows {
+        let (y, x) = (pixel / self.line, pixel % self.line);
+        let base = image * self.codes.image_len() + y * self.line_stride + x * self.pixel_stride;
+        let left = (self.line - x).min(end - pixel);
+        let (rows, lines) = match left {
+            // Of a line a whole number of tiles of nearly the same height, which the kernel cuts.
+            _ if left > self.run => (left.div_ceil(left.div_ceil(self.run)), 1),
+            _ if left == self.line => (left, ((end - pixel) / left).min((self.run / left).max(1)).min(self.lines)),
+            _ => (left, 1),
+        };
+        let rows = if lines == 1 && rows < left { rows.next_multiple_of(MR).min(self.run) } else { rows };
+        Rows { image, first: pixel, rows, lines, base }
+    }
+
+    /// One integer product: a digit of the weights with a plane of the codes, over a part of the depth.
+    fn tile(&self, rows: Rows, panel: usize, [digit, plane]: [usize; 2], chunk: &Chunk, tile: &mut Tile) {
+        match self.part(rows, panel, [digit, plane], chunk) {
+            Part::Panel(lines, weights) => self.kernel.tile(&lines.window(0, 0, rows.rows), weights, tile),
+            Part::Pairs(lines, weights) => self.kernel.depthwise(&lines.strip(0, 0, rows.rows), weights, tile),
+        }
+    }
+
+    /// The only product of a layer, and its epilogue.
+    pub(super) fn fused(&self, rows: Rows, panel: usize, place: Place<'_>, lanes: &mut Lanes) {
+        let grids = self.codes.grids(rows.image, rows.first, rows.rows * rows.lines);
+        let ending = Ending { grids, columns: self.columns(panel), place, lanes };
+        match self.part(rows, panel, [0, 0], &self.product.chunks[0]) {
+            Part::Panel(lines, weights) => self.kernel.fused(&lines, weights, ending),
+            Part::Pairs(lines, weights) => self.kernel.fused_depthwise(&lines, weights, ending),
+        }
+    }
+
+    /// What a product of a tile multiplies.
+    fn part(&self, rows: Rows, panel: usize, [digit, plane]: [usize; 2], chunk: &Chunk) -> Part<'_> {
+        let (product, shape) = (self.product, &self.product.shape);
+        let base = rows.base + product.panels[panel].input;
+        let data = &self.codes.plane(plane)[base..];
+        let (row_stride, line_stride) = (self.pixel_stride, self.line_stride);
+        let extent = Extent { rows: rows.rows, row_stride, lines: rows.lines, line_stride };
+        match &product.packed {
+            Packed::Limbs(limbs) => {
+                let lines = Lines::new(&data[chunk.from..], &self.taps, chunk.taps.clone(), chunk.depth, extent);
+                let lines = lines.expect("codes hold every window of their layer");
+                let from = (chunk.taps.start * shape.tap_depth() + chunk.from) * NR;
+                let panel = &limbs[digit][panel * panel_len(shape) + from..][..chunk.taps.len() * chunk.depth * NR];
+                Part::Panel(lines, panel)
+            }
+            Packed::Words(words) => {
+                let taps = self.taps.offsets().len();
+                let lines = Lines::new(data, &self.taps, 0..taps, NR, extent);
+                let lines = lines.expect("codes hold every window of their layer");
+                Part::Pairs(lines, &words[digit][panel * taps.div_ceil(2)..][..taps.div_ceil(2)])
+            }
+        }
+    }
+
+    /// Complete sums: all digits, planes and chunks, less the zero point's part, shifted, plus the means' part.
+    pub(super) fn wide(&self, rows: Rows, panel: usize, wide: &mut WideTile) {
+        let product = self.product;
+        let (digits, digit_bits) = match &product.packed {
+            Packed::Limbs(limbs) => (limbs.len(), 8),
+            Packed::Words(words) => (words.len(), 16),
+        };
+        let whole = [Chunk { taps: 0..self.taps.offsets().len(), from: 0, depth: 0 }];
+        let chunks = if digit_bits == 8 { &product.chunks[..] } else { &whole };
+        for digit in 0..digits {
+            for plane in 0..self.codes.planes().len() {
+                for chunk in chunks {
+                    let mut tile = [[0; NR]; MR];
+                    self.tile(rows, panel, [digit, plane], chunk, &mut tile);
+                    for (wide, tile) in wide.iter_mut().zip(&tile).take(rows.rows) {
+                        for (wide, &sum) in wide.iter_mut().zip(tile) {
+                            *wide += i64::from(sum) << (digit_bits * digit + 8 * plane);
+                        }
+                    }
+                }
+            }
+        }
+        let grids = self.codes.grids(rows.image, rows.first, rows.rows);
+        let sums = &product.sums[panel * NR..][..NR];
+        for (r, wide) in wide.iter_mut().enumerate().take(rows.rows) {
+            let zero_point = i64::from(grids.row(r).zero_point);
+            let total = if product.means.is_empty() { 0 } else { self.window_sum(rows, r, panel, zero_point) };
+            for (c, (wide, &column)) in wide.iter_mut().zip(sums).enumerate().take(product.panels[panel].width) {
+                let mean = product.means.get(product.panels[panel].channel + c).copied().unwrap_or(0);
+                *wide = ((*wide - zero_point * column) << product.shift) + mean * total;
+            }
+        }
+    }
+
+    /// `sum_k (u[r, k] - zp)` over the window of a row: the rank-one product with `M_nsy`.
+    fn window_sum(&self, rows: Rows, row: usize, panel: usize, zero_point: i64) -> i64 {
+        let shape = &self.product.shape;
+        let base = rows.base + self.product.panels[panel].input + row * self.pixel_stride;
+        let mut total = -zero_point * shape.depth() as i64;
+        for (limb, plane) in self.codes.planes().enumerate() {
+            for &tap in self.taps.offsets() {
+                let codes = &plane[base + tap..][..shape.tap_len()];
+                total += codes.iter().map(|&u| i64::from(u)).sum::<i64>() << (8 * limb);
+            }
+        }
+        total
+    }
+
+    /// Epilogue of complete sums.
+    pub(super) fn finish(&self, rows: Rows, panel: usize, sums: &WideTile, place: Place<'_>, lanes: &mut Lanes) {
+        let grids = self.codes.grids(rows.image, rows.first, rows.rows);
+        self.kernel.finish_wide(sums, grids, &self.columns(panel), place, lanes);
+    }
+
+    /// Constants of a panel.
+    fn columns(&self, panel: usize) -> Columns<'_> {
+        let product = self.product;
+        Columns {
+            sums: &product.narrow_sums[panel],
+            scales: &product.scales[panel],
+            bias: &product.bias[panel],
+            activation: product.activation,
+            finite: self.finite,
+        }
+    }
+}
