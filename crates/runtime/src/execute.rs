@@ -1,152 +1,17 @@
 //! Running a plan: steps in order over slots whose buffers are reused.
 
-use std::collections::HashMap;
-
-use fpxint::Geometry;
-use fpxint_kernels::{Buffer, Codes, Range, Residual, RowGrid, global_average};
+use fpxint::{ConvGeometry, Geometry};
+use fpxint_kernels::{Codes, Range, Residual, global_average};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::*;
 
 use crate::error::guarded;
+use crate::held::{Coding, Held, Scratch};
 use crate::layer::Layer;
 use crate::layout::{permute, permuted_shape};
 use crate::plan::{Action, Step};
 use crate::pooling::concat_channels;
 use crate::{Error, Model, Value, graph};
-
-/// Buffers of one call, kept for the next.
-#[derive(Debug, Default)]
-pub(crate) struct Scratch {
-    codes: Codes,
-    grids: Vec<RowGrid>,
-    sums: Vec<i64>,
-    /// Free buffers, the one last used at the end.
-    free: Vec<Buffer>,
-    /// Free tensors for the host by number of elements, for inputs of `shapes`.
-    tensors: HashMap<usize, Vec<Tensor>>,
-    shapes: Vec<Vec<usize>>,
-}
-
-/// Where a value lies.
-#[derive(Debug)]
-enum Store {
-    /// In a buffer of ours.
-    Buffer(Buffer, TVec<usize>),
-    /// In a tensor of ours, for the host to read.
-    Tensor(Tensor),
-    /// As the host takes and makes values; `own` is a tensor of ours.
-    Host { value: TValue, own: bool },
-}
-
-/// A value, and its range by image where its producer measured it.
-#[derive(Debug)]
-struct Held {
-    store: Store,
-    ranges: Option<Vec<Range>>,
-}
-
-impl Held {
-    /// A value that the host made.
-    fn host(value: TValue) -> Self {
-        Self { store: Store::Host { value, own: false }, ranges: None }
-    }
-
-    /// Dimensions.
-    fn shape(&self) -> &[usize] {
-        match &self.store {
-            Store::Buffer(_, shape) => shape,
-            Store::Tensor(tensor) => tensor.shape(),
-            Store::Host { value, .. } => value.shape(),
-        }
-    }
-
-    /// Its values.
-    fn floats(&self) -> TractResult<&[f32]> {
-        match &self.store {
-            Store::Buffer(buffer, shape) => Ok(buffer.floats(shape.iter().product())),
-            Store::Tensor(tensor) => tensor.try_as_plain_ram()?.as_slice::<f32>(),
-            Store::Host { value, .. } => value.try_as_plain_ram()?.as_slice::<f32>(),
-        }
-    }
-
-    /// What no magnitude of it exceeds; infinity where that is not known.
-    fn largest(&self) -> f32 {
-        let largest = |range: &Range| if range.is_finite() { range.high.max(-range.low) } else { f32::INFINITY };
-        self.ranges.as_ref().map_or(f32::INFINITY, |all| all.iter().map(largest).fold(0.0, f32::max))
-    }
-
-    /// Its values, where it is ours.
-    fn floats_mut(&mut self) -> TractResult<&mut [f32]> {
-        match &mut self.store {
-            Store::Buffer(buffer, shape) => Ok(buffer.floats_mut(shape.iter().product())),
-            Store::Tensor(tensor) => {
-                tensor.to_plain_array_view_mut::<f32>()?.into_slice().context("a tensor that is not contiguous")
-            }
-            Store::Host { .. } => bail!("a value of the host is written"),
-        }
-    }
-
-    /// The value as the host takes it; from then on the host's, until [`Scratch::give`] takes it back.
-    fn share(&mut self) -> TValue {
-        if let Store::Tensor(tensor) = &mut self.store {
-            self.store = Store::Host { value: std::mem::take(tensor).into_tvalue(), own: true };
-        }
-        match &self.store {
-            Store::Host { value, .. } => value.clone(),
-            Store::Tensor(tensor) => tensor.clone().into_tvalue(),
-            Store::Buffer(buffer, shape) => {
-                let values = buffer.floats(shape.iter().product());
-                Tensor::from_shape(shape, values).unwrap_or_default().into_tvalue()
-            }
-        }
-    }
-}
-
-impl Scratch {
-    /// A value of a shape, its content unspecified: for the host to read, or in the buffer last used that holds it, which is
-    /// likeliest to be in the cache still.
-    fn take(&mut self, shape: &[usize], to_host: bool) -> TractResult<Held> {
-        let len = element_count(shape)?;
-        if to_host {
-            let tensor = match self.tensors.get_mut(&len).and_then(Vec::pop) {
-                Some(mut tensor) => {
-                    tensor.set_shape(shape)?;
-                    tensor
-                }
-                None => Tensor::zero::<f32>(shape)?,
-            };
-            return Ok(Held { store: Store::Tensor(tensor), ranges: None });
-        }
-        let bytes = len * size_of::<f32>();
-        let fits = self.free.iter().rposition(|buffer| buffer.capacity() >= bytes);
-        // Where none holds it the largest grows, so that in time there are no more buffers than values alive at once.
-        let largest = || (0..self.free.len()).max_by_key(|&i| self.free[i].capacity());
-        let mut buffer = fits.or_else(largest).map_or_else(Buffer::default, |i| self.free.remove(i));
-        buffer.reserve(bytes);
-        Ok(Held { store: Store::Buffer(buffer, shape.into()), ranges: None })
-    }
-
-    /// Takes back a value that nothing reads any more.
-    fn give(&mut self, held: Held) {
-        match held.store {
-            Store::Buffer(buffer, _) => self.free.push(buffer),
-            Store::Tensor(tensor) => self.tensors.entry(tensor.len()).or_default().push(tensor),
-            Store::Host { value, own: true } if value.is_exclusive() => {
-                let tensor = value.into_tensor();
-                self.tensors.entry(tensor.len()).or_default().push(tensor);
-            }
-            Store::Host { .. } => {}
-        }
-    }
-
-    /// Drops the tensors of inputs of other shapes.
-    fn prepare(&mut self, shapes: &[&[usize]]) {
-        if self.shapes != shapes {
-            self.tensors.clear();
-            self.shapes = shapes.iter().map(|s| s.to_vec()).collect();
-        }
-    }
-}
 
 impl Model {
     /// Runs the plan on checked inputs, in the order of the model's inputs.
@@ -161,12 +26,17 @@ impl Model {
         let shapes: Vec<_> = inputs.iter().map(|v| v.shape()).collect();
         let symbols = graph::bind(&self.sources, &shapes)?;
         scratch.prepare(&shapes);
-        let mut slots: Vec<Option<Held>> = (0..self.plan.slots).map(|_| None).collect();
+        let mut slots: Vec<Option<Held<'_>>> = (0..self.plan.slots).map(|_| None).collect();
         for (slot, tensor) in &self.plan.constants {
             slots[*slot] = Some(Held::host(TValue::from_const(tensor.clone())));
         }
         for ((&slot, value), source) in self.plan.inputs.iter().zip(inputs).zip(&self.sources) {
-            slots[slot] = Some(Held::host(value.to_tensor(source.kind)?.into_tvalue()));
+            slots[slot] = Some(match value.floats() {
+                Some(values) if !self.plan.to_host[slot] && source.kind == f32::datum_type() => {
+                    Held::input(values, value.shape())
+                }
+                _ => Held::host(value.to_tensor(source.kind)?.into_tvalue()),
+            });
         }
         for (index, step) in self.plan.steps.iter().enumerate() {
             self.step(step, &mut slots, &symbols, scratch).map_err(|e| Error::run(&step.name, e))?;
@@ -182,10 +52,10 @@ impl Model {
         outputs.ok_or_else(|| Error::Graph("an output was never made".to_owned()))
     }
 
-    fn step(
+    fn step<'a>(
         &self,
         step: &Step,
-        slots: &mut [Option<Held>],
+        slots: &mut [Option<Held<'a>>],
         symbols: &SymbolValues,
         scratch: &mut Scratch,
     ) -> TractResult<()> {
@@ -265,13 +135,17 @@ impl Model {
     }
 
     /// Quantise, multiply, finish.
-    fn layer(&self, index: usize, step: &Step, slots: &mut [Option<Held>], scratch: &mut Scratch) -> TractResult<Held> {
+    fn layer<'a>(
+        &self,
+        index: usize,
+        step: &Step,
+        slots: &mut [Option<Held<'a>>],
+        scratch: &mut Scratch,
+    ) -> TractResult<Held<'a>> {
         let layer = &self.layers[index];
         let input = made(slots, step.inputs[0])?;
-        let (shape, measured) = self.quantise(layer, input, scratch)?;
-        if measured.is_some() {
-            input.ranges = measured;
-        }
+        let shape = output_shape(&layer.geometry, input.shape())?;
+        let (coding, codes) = self.codes(layer, input, scratch)?;
         let mut out = scratch.take(&shape, self.plan.to_host[step.outputs[0]])?;
         let residual = step.inputs.get(1).map(|&slot| read(slots, slot)).transpose()?;
         if let Some(residual) = residual {
@@ -281,65 +155,88 @@ impl Model {
             Some(held) => Some(Residual { values: held.floats()?, largest: held.largest() }),
             None => None,
         };
-        let y = out.floats_mut()?;
-        let (product, codes) = (&layer.product, &scratch.codes);
+        let (product, y) = (&layer.product, out.floats_mut()?);
         let ranges = match &self.worker {
-            None => product.fused(self.kernel, codes, residual, y, self.threads),
+            None => product.fused(self.kernel, &codes, residual, y, self.threads),
             Some(worker) => {
                 scratch.sums.clear();
                 scratch.sums.resize(y.len(), 0);
-                product.partial(self.kernel, codes, &mut scratch.sums, self.threads);
+                product.partial(self.kernel, &codes, &mut scratch.sums, self.threads);
                 worker.reduce.all_reduce(index, &mut scratch.sums);
-                product.finish(self.kernel, codes, &scratch.sums, residual, y, self.threads)
+                product.finish(self.kernel, &codes, &scratch.sums, residual, y, self.threads)
             }
         };
         out.ranges = matches!(layer.geometry, Geometry::Conv(_)).then_some(ranges);
+        made(slots, step.inputs[0])?.codes.push((coding, codes));
         Ok(out)
     }
 
-    /// Fills `scratch.codes`; returns the physical shape of the layer's output and, where they were measured here, the
-    /// ranges of an image value.
-    fn quantise(
-        &self,
-        layer: &Layer,
-        input: &Held,
-        scratch: &mut Scratch,
-    ) -> TractResult<(TVec<usize>, Option<Vec<Range>>)> {
-        let x = input.floats()?;
-        let mut shape: TVec<usize> = input.shape().into();
-        scratch.grids.clear();
-        match &layer.geometry {
-            Geometry::MatMul(g) => {
-                ensure!(shape.last() == Some(&g.k), "input of shape {shape:?} to a product of depth {}", g.k);
-                let ranges = Codes::ranges(self.kernel, x, g.k, self.threads);
-                scratch.grids.extend(ranges.into_iter().map(|range| layer.grid(range)));
-                scratch.codes.fill_rows(self.kernel, x, g.k, &scratch.grids, self.threads);
-                *shape.last_mut().expect("rank was checked") = g.n;
-                Ok((shape, None))
-            }
-            Geometry::Conv(g) => {
-                ensure!(shape.last() == Some(&g.channels_in), "input of shape {shape:?} to {} channels", g.channels_in);
-                ensure!(!x.is_empty(), "an image of shape {shape:?} holds no pixels");
-                let (n, w) = (shape[0], shape[shape.len() - 2]);
-                let h = if g.spatial_rank == 2 { shape[1] } else { 1 };
-                let Some([oh, ow]) = g.output([h, w]) else {
-                    bail!("an image of {h} x {w} is smaller than the kernel");
-                };
-                let len = x.len() / n.max(1);
+    /// The codes of a layer's input, which another layer may have made already. Notes the range of images where it is measured.
+    fn codes(&self, layer: &Layer, input: &mut Held<'_>, scratch: &mut Scratch) -> TractResult<(Coding, Codes)> {
+        let (x, shape) = (input.floats()?, input.shape());
+        let images = match &layer.geometry {
+            Geometry::MatMul(_) => None,
+            Geometry::Conv(g) => Some((image_size(g, shape), g)),
+        };
+        let pads = images.map(|([_, h, w, _], g)| g.pads([h, w]));
+        let coding = Coding { pads, activations: layer.activations };
+        if let Some(known) = input.codes.iter().position(|(known, _)| *known == coding) {
+            return Ok(input.codes.swap_remove(known));
+        }
+        let mut codes = scratch.codes.pop().unwrap_or_default();
+        let grids = &mut scratch.grids;
+        grids.clear();
+        match (images, pads) {
+            (Some((size, _)), Some(pads)) => {
                 let unknown = input.ranges.is_none();
-                let measured = unknown.then(|| Codes::ranges(self.kernel, x, len, self.threads));
+                let measured = unknown.then(|| Codes::ranges(self.kernel, x, x.len() / size[0].max(1), self.threads));
                 let ranges = input.ranges.as_ref().or(measured.as_ref());
-                scratch.grids.extend(ranges.into_iter().flatten().map(|&range| layer.grid(range)));
-                let (image, pads) = ([n, h, w, g.channels_in], g.pads([h, w]));
-                element_count(&[n, h + pads[0] + pads[2], w + pads[1] + pads[3], g.channels_in])?;
-                element_count(&[n, oh, ow, g.channels_out])?;
-                scratch.codes.fill_images(self.kernel, x, image, pads, &scratch.grids, self.threads);
-                let shape = match g.spatial_rank {
-                    2 => tvec![n, oh, ow, g.channels_out],
-                    _ => tvec![n, ow, g.channels_out],
-                };
-                Ok((shape, measured))
+                grids.extend(ranges.into_iter().flatten().map(|&range| layer.grid(range)));
+                codes.fill_images(self.kernel, x, size, pads, grids, self.threads);
+                if measured.is_some() {
+                    input.ranges = measured;
+                }
             }
+            _ => {
+                let k = layer.geometry.depth();
+                let ranges = Codes::ranges(self.kernel, x, k, self.threads);
+                grids.extend(ranges.into_iter().map(|range| layer.grid(range)));
+                codes.fill_rows(self.kernel, x, k, grids, self.threads);
+            }
+        }
+        Ok((coding, codes))
+    }
+}
+
+/// Images, height, width and channels of a convolution's input; a 1-D one has height 1.
+fn image_size(g: &ConvGeometry, shape: &[usize]) -> [usize; 4] {
+    let h = if g.spatial_rank == 2 { shape[1] } else { 1 };
+    [shape[0], h, shape[shape.len() - 2], g.channels_in]
+}
+
+/// The physical shape of a layer's output for an input that it can take.
+fn output_shape(geometry: &Geometry, input: &[usize]) -> TractResult<TVec<usize>> {
+    let mut shape: TVec<usize> = input.into();
+    match geometry {
+        Geometry::MatMul(g) => {
+            ensure!(shape.last() == Some(&g.k), "input of shape {shape:?} to a product of depth {}", g.k);
+            *shape.last_mut().expect("rank was checked") = g.n;
+            Ok(shape)
+        }
+        Geometry::Conv(g) => {
+            ensure!(shape.last() == Some(&g.channels_in), "input of shape {shape:?} to {} channels", g.channels_in);
+            ensure!(!shape.contains(&0), "an image of shape {shape:?} holds no pixels");
+            let [n, h, w, _] = image_size(g, input);
+            let Some([oh, ow]) = g.output([h, w]) else {
+                bail!("an image of {h} x {w} is smaller than the kernel");
+            };
+            let pads = g.pads([h, w]);
+            element_count(&[n, h + pads[0] + pads[2], w + pads[1] + pads[3], g.channels_in])?;
+            element_count(&[n, oh, ow, g.channels_out])?;
+            Ok(match g.spatial_rank {
+                2 => tvec![n, oh, ow, g.channels_out],
+                _ => tvec![n, ow, g.channels_out],
+            })
         }
     }
 }
@@ -348,7 +245,7 @@ impl Model {
 const MOST_ELEMENTS: usize = 1 << 31;
 
 /// Elements of a value of this shape, within reason.
-fn element_count(shape: &[usize]) -> TractResult<usize> {
+pub(crate) fn element_count(shape: &[usize]) -> TractResult<usize> {
     let count = shape.iter().try_fold(1usize, |count, &dim| count.checked_mul(dim));
     match count {
         Some(count) if count <= MOST_ELEMENTS => Ok(count),
@@ -368,17 +265,17 @@ fn check_shape(shape: &[usize], planned: &[TDim], symbols: &SymbolValues) -> Tra
 }
 
 /// Ranges of values side by side, where all are known.
-fn united(parts: &[&Held]) -> Option<Vec<Range>> {
+fn united(parts: &[&Held<'_>]) -> Option<Vec<Range>> {
     let known = parts.iter().map(|p| p.ranges.as_deref()).collect::<Option<Vec<_>>>()?;
     let (first, rest) = known.split_first()?;
     let unite = |(i, &range): (usize, &Range)| rest.iter().fold(range, |all, part| all.union(part[i]));
     Some(first.iter().enumerate().map(unite).collect())
 }
 
-fn read(slots: &[Option<Held>], slot: usize) -> TractResult<&Held> {
+fn read<'s, 'a>(slots: &'s [Option<Held<'a>>], slot: usize) -> TractResult<&'s Held<'a>> {
     slots[slot].as_ref().context("a value is read before it is made")
 }
 
-fn made(slots: &mut [Option<Held>], slot: usize) -> TractResult<&mut Held> {
+fn made<'s, 'a>(slots: &'s mut [Option<Held<'a>>], slot: usize) -> TractResult<&'s mut Held<'a>> {
     slots[slot].as_mut().context("a value is read before it is made")
 }

@@ -81,7 +81,17 @@ pub(crate) fn permute(x: &[f32], shape: &[usize], to_last: bool, y: &mut [f32]) 
         return y.copy_from_slice(x);
     }
     for (x, y) in x.chunks_exact(rows * columns).zip(y.chunks_exact_mut(rows * columns)).take(images) {
-        transpose(x, rows, columns, y);
+        if rows == 3 { interleave(x, columns, y) } else { transpose(x, rows, columns, y) }
+    }
+}
+
+/// `y (columns, 3) = x (3, columns)^T`: the colours of an image.
+fn interleave(x: &[f32], columns: usize, y: &mut [f32]) {
+    let (first, rest) = x.split_at(columns);
+    let (second, third) = rest.split_at(columns);
+    let (pixels, _) = y.as_chunks_mut::<3>();
+    for (((pixel, &a), &b), &c) in pixels.iter_mut().zip(first).zip(second).zip(third) {
+        *pixel = [a, b, c];
     }
 }
 

@@ -12,6 +12,7 @@ mod error;
 mod execute;
 mod float;
 mod graph;
+mod held;
 mod layer;
 mod layout;
 mod model;

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use tract_onnx::prelude::*;
 
 use crate::error::guarded;
-use crate::execute::Scratch;
+use crate::held::Scratch;
 use crate::layer::{Layer, LayerReport, pack};
 use crate::plan::{Action, Plan, Step, plan};
 use crate::survey::layer_macs;

@@ -128,6 +128,14 @@ macro_rules! conversions {
 each_kind!(conversions);
 
 impl Value {
+    /// The values, where they are f32 and lie in the order of their indices.
+    pub(crate) fn floats(&self) -> Option<&[f32]> {
+        match self {
+            Value::F32(array) => array.as_slice(),
+            _ => None,
+        }
+    }
+
     /// The value as 32-bit floats, when it is of a floating-point or integer type.
     pub fn to_f32(&self) -> ArrayD<f32> {
         match self {

@@ -1,0 +1,171 @@
+//! Values while a plan runs: where they lie, what is known of them, and the buffers that they leave for the next.
+
+use std::collections::HashMap;
+
+use fpxint::Precision;
+use fpxint_kernels::{Buffer, Codes, Range, RowGrid};
+use tract_onnx::prelude::*;
+use tract_onnx::tract_hir::internal::*;
+
+use crate::execute::element_count;
+
+/// Buffers of one call, kept for the next.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    /// Codes of values that are gone.
+    pub codes: Vec<Codes>,
+    pub grids: Vec<RowGrid>,
+    pub sums: Vec<i64>,
+    /// Free buffers, the one last used at the end.
+    free: Vec<Buffer>,
+    /// Free tensors for the host by number of elements, for inputs of `shapes`.
+    tensors: HashMap<usize, Vec<Tensor>>,
+    shapes: Vec<Vec<usize>>,
+}
+
+/// Where a value lies.
+#[derive(Debug)]
+pub(crate) enum Store<'a> {
+    /// In an input of the call.
+    Input(&'a [f32], &'a [usize]),
+    /// In a buffer of ours.
+    Buffer(Buffer, TVec<usize>),
+    /// In a tensor of ours, for the host to read.
+    Tensor(Tensor),
+    /// As the host takes and makes values; `own` is a tensor of ours.
+    Host { value: TValue, own: bool },
+}
+
+/// What the codes of a value depend on beside it: rows of a matrix or images with a border, and the precision.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Coding {
+    /// Top, left, bottom and right of images; `None` for rows.
+    pub pads: Option<[usize; 4]>,
+    pub activations: Precision,
+}
+
+/// A value, and what layers have found out of it.
+#[derive(Debug)]
+pub(crate) struct Held<'a> {
+    store: Store<'a>,
+    /// Its range by image, where it was measured.
+    pub ranges: Option<Vec<Range>>,
+    /// Its codes, for other layers that read it.
+    pub codes: Vec<(Coding, Codes)>,
+}
+
+impl<'a> Held<'a> {
+    fn new(store: Store<'a>) -> Self {
+        Self { store, ranges: None, codes: Vec::new() }
+    }
+
+    /// An input that only our steps read.
+    pub fn input(values: &'a [f32], shape: &'a [usize]) -> Self {
+        Self::new(Store::Input(values, shape))
+    }
+
+    /// A value that the host made.
+    pub fn host(value: TValue) -> Self {
+        Self::new(Store::Host { value, own: false })
+    }
+
+    /// Dimensions.
+    pub fn shape(&self) -> &[usize] {
+        match &self.store {
+            Store::Input(_, shape) => shape,
+            Store::Buffer(_, shape) => shape,
+            Store::Tensor(tensor) => tensor.shape(),
+            Store::Host { value, .. } => value.shape(),
+        }
+    }
+
+    /// Its values.
+    pub fn floats(&self) -> TractResult<&[f32]> {
+        match &self.store {
+            Store::Input(values, _) => Ok(values),
+            Store::Buffer(buffer, shape) => Ok(buffer.floats(shape.iter().product())),
+            Store::Tensor(tensor) => tensor.try_as_plain_ram()?.as_slice::<f32>(),
+            Store::Host { value, .. } => value.try_as_plain_ram()?.as_slice::<f32>(),
+        }
+    }
+
+    /// What no magnitude of it exceeds; infinity where that is not known.
+    pub fn largest(&self) -> f32 {
+        let largest = |range: &Range| if range.is_finite() { range.high.max(-range.low) } else { f32::INFINITY };
+        self.ranges.as_ref().map_or(f32::INFINITY, |all| all.iter().map(largest).fold(0.0, f32::max))
+    }
+
+    /// Its values, where it is ours.
+    pub fn floats_mut(&mut self) -> TractResult<&mut [f32]> {
+        match &mut self.store {
+            Store::Buffer(buffer, shape) => Ok(buffer.floats_mut(shape.iter().product())),
+            Store::Tensor(tensor) => {
+                tensor.to_plain_array_view_mut::<f32>()?.into_slice().context("a tensor that is not contiguous")
+            }
+            Store::Input(..) | Store::Host { .. } => bail!("a value that is not ours is written"),
+        }
+    }
+
+    /// The value as the host takes it; from then on the host's, until [`Scratch::give`] takes it back.
+    pub fn share(&mut self) -> TValue {
+        if let Store::Tensor(tensor) = &mut self.store {
+            self.store = Store::Host { value: std::mem::take(tensor).into_tvalue(), own: true };
+        }
+        match &self.store {
+            Store::Host { value, .. } => value.clone(),
+            Store::Tensor(tensor) => tensor.clone().into_tvalue(),
+            Store::Input(values, shape) => Tensor::from_shape(shape, values).unwrap_or_default().into_tvalue(),
+            Store::Buffer(buffer, shape) => {
+                let values = buffer.floats(shape.iter().product());
+                Tensor::from_shape(shape, values).unwrap_or_default().into_tvalue()
+            }
+        }
+    }
+}
+
+impl Scratch {
+    /// A value of a shape, its content unspecified: for the host to read, or in the buffer last used that holds it, which is
+    /// likeliest to be in the cache still.
+    pub fn take<'a>(&mut self, shape: &[usize], to_host: bool) -> TractResult<Held<'a>> {
+        let len = element_count(shape)?;
+        if to_host {
+            let tensor = match self.tensors.get_mut(&len).and_then(Vec::pop) {
+                Some(mut tensor) => {
+                    tensor.set_shape(shape)?;
+                    tensor
+                }
+                None => Tensor::zero::<f32>(shape)?,
+            };
+            return Ok(Held::new(Store::Tensor(tensor)));
+        }
+        let bytes = len * size_of::<f32>();
+        let fits = self.free.iter().rposition(|buffer| buffer.capacity() >= bytes);
+        // Where none holds it the largest grows, so that in time there are no more buffers than values alive at once.
+        let largest = || (0..self.free.len()).max_by_key(|&i| self.free[i].capacity());
+        let mut buffer = fits.or_else(largest).map_or_else(Buffer::default, |i| self.free.remove(i));
+        buffer.reserve(bytes);
+        Ok(Held::new(Store::Buffer(buffer, shape.into())))
+    }
+
+    /// Takes back a value that nothing reads any more.
+    pub fn give(&mut self, held: Held<'_>) {
+        self.codes.extend(held.codes.into_iter().map(|(_, codes)| codes));
+        match held.store {
+            Store::Buffer(buffer, _) => self.free.push(buffer),
+            Store::Tensor(tensor) => self.tensors.entry(tensor.len()).or_default().push(tensor),
+            Store::Host { value, own: true } if value.is_exclusive() => {
+                let tensor = value.into_tensor();
+                self.tensors.entry(tensor.len()).or_default().push(tensor);
+            }
+            Store::Input(..) | Store::Host { .. } => {}
+        }
+    }
+
+    /// Drops the tensors of inputs of other shapes.
+    pub fn prepare(&mut self, shapes: &[&[usize]]) {
+        if self.shapes != shapes {
+            self.tensors.clear();
+            self.shapes = shapes.iter().map(|s| s.to_vec()).collect();
+        }
+    }
+}
