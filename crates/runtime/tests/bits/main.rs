@@ -6,6 +6,7 @@ mod expose;
 mod external;
 mod group;
 mod hosts;
+mod memory;
 mod pools;
 mod spec;
 
