@@ -24,9 +24,16 @@ check: test
 	    FPXINT_KERNEL=$$kernel cargo test --workspace --lib --test bits || exit 1; done
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
-# Throughput of the kernels; see README for whole models.
+# Throughput of the kernels; with MODELS="a.onnx b.onnx" also whole networks against ONNX Runtime and OpenVINO, into
+# docs/benchmarks.md. Leave the machine alone meanwhile.
 bench:
 	cargo bench -p fpxint-kernels --bench products
+ifdef MODELS
+	cargo build --release --workspace --bins
+	python3 -m venv .venv-bench
+	.venv-bench/bin/pip install --quiet --disable-pip-version-check -r bench/requirements.txt
+	.venv-bench/bin/python bench/versus.py target/release/fpxint docs/benchmarks.md $(MODELS)
+endif
 
 $(VENV): tests/ort/requirements.txt
 	python3 -m venv .venv

@@ -1,8 +1,8 @@
-"""Times fpxint against ONNX Runtime FP32 and INT8 and OpenVINO INT8, and writes a table in Markdown.
+"""Times fpxint against ONNX Runtime FP32 and INT8 and OpenVINO INT8, and puts the table into a document.
 
-    versus.py PROGRAM OUT.md MODEL.onnx ...
+    versus.py PROGRAM DOCUMENT.md MODEL.onnx ...
 
-PROGRAM is the `fpxint` command, built for release. The INT8 baseline of a model is ONNX Runtime's own static quantisation,
+PROGRAM is the `fpxint` command, built for release. The table replaces what lies between the marks in the document. The INT8 baseline of a model is ONNX Runtime's own static quantisation,
 signed and per channel, with random calibration: one for speed, not for accuracy. OpenVINO runs the same file. All run in
 turns, batch 1 or sequence 128, on one thread and on two; ours at int4x2 weights and activations. Ratios are medians over
 rounds of the ratio within a round, so that a machine that drifts does not move them. Networks of one image input only.
@@ -25,6 +25,7 @@ import openvino
 from onnxruntime import quantization
 
 ROUNDS, RUNS = 7, 5
+MARKS = ("<!-- measured -->", "<!-- /measured -->")
 PRECISION = ["--weights", "int4x2", "--activations", "int4x2"]
 
 
@@ -113,7 +114,7 @@ def cpu():
 
 def main():
     if len(sys.argv) < 4:
-        print("usage: versus.py PROGRAM OUT.md MODEL.onnx ...", file=sys.stderr)
+        print("usage: versus.py PROGRAM DOCUMENT.md MODEL.onnx ...", file=sys.stderr)
         return 2
     program, out, models = Path(sys.argv[1]).resolve(), Path(sys.argv[2]), [Path(name) for name in sys.argv[3:]]
     rows, kernels = [], set()
@@ -133,7 +134,9 @@ def main():
         f"{cpu()}, kernel {', '.join(sorted(kernels))}; ONNX Runtime {ort.__version__}, OpenVINO {openvino.__version__}; "
         f"batch 1, int4x2 weights and activations; medians of {ROUNDS} rounds of {RUNS} runs in turns.",
     ]
-    out.write_text("\n".join(lines) + "\n")
+    before, rest = out.read_text().split(MARKS[0])
+    _, after = rest.split(MARKS[1])
+    out.write_text(before + "\n".join([MARKS[0], *lines, MARKS[1]]) + after)
     return 0
 
 
