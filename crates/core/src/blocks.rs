@@ -7,6 +7,8 @@
 //! Blocks lie as in ONNX's blocked quantisation: a tensor's input axis is divided by the block size, rounded up, and the
 //! other axes are kept, so that every kernel position of a convolution has blocks of its own.
 
+use std::ops::Range;
+
 use crate::{Precision, series::Channels};
 
 /// Widest integers of a series with blocks.
@@ -58,9 +60,10 @@ impl Blocks {
     ) -> Option<Self> {
         let mut blocks = Self::new(shape, axis, size)?;
         let mut largest = vec![0f32; blocks.shifts.len()];
-        for (i, x) in x.iter().enumerate() {
-            let largest = &mut largest[blocks.of(i)];
-            *largest = largest.max(x.abs());
+        for (run, blocks) in x.chunks_exact(blocks.inner).zip(blocks.runs()) {
+            for (x, largest) in run.iter().zip(&mut largest[blocks]) {
+                *largest = largest.max(x.abs());
+            }
         }
         let radix = f64::from(1u32 << precision.bits());
         let needed = |c: f32| f64::from(c) * (radix - 1.0) / ((radix / 2.0 - 1.0) * radix);
@@ -118,6 +121,24 @@ impl Blocks {
     /// Shift of the value at a row-major index of the tensor.
     pub fn shift(&self, index: usize) -> u32 {
         u32::from(self.shifts[self.of(index)])
+    }
+
+    /// Lifts integers of the whole tensor, each in the unit of its block, to the channel's finest unit.
+    pub fn lift(&self, q: &mut [i32]) {
+        for (run, blocks) in q.chunks_exact_mut(self.inner).zip(self.runs()) {
+            for (q, &shift) in run.iter_mut().zip(&self.shifts[blocks]) {
+                *q <<= self.finest - u32::from(shift);
+            }
+        }
+    }
+
+    /// The blocks of each run of `inner` consecutive values, in the order of the tensor.
+    fn runs(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let (length, size, inner) = (self.length, self.size, self.inner);
+        let row = length.div_ceil(size) * inner;
+        (0..self.shifts.len()).step_by(row).flat_map(move |first| {
+            (0..length).map(move |along| first + along / size * inner..first + (along / size + 1) * inner)
+        })
     }
 
     /// Channel and shift of every block.

@@ -25,7 +25,7 @@ mod series;
 
 pub use error::Error;
 pub use expand::activation::Grid;
-pub use expand::layer::{ExpandedLayer, Settings, expand_layer};
+pub use expand::layer::{ExpandedLayer, Settings, expand_layer, into_expanded};
 pub use expand::model::{Members, basis_weight};
 pub use expand::tensor::{Granularity, expand_tensor};
 pub use layer::{ConvGeometry, Geometry, Layer, MatMulGeometry, Padding, Weight};

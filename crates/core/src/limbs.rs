@@ -13,17 +13,16 @@ pub fn limb_count(total_bits: u32) -> usize {
 /// # Panics
 /// If a value needs more than `count` limbs.
 pub fn balanced_limbs(q: &[i32], count: usize) -> Vec<Vec<i8>> {
-    let mut limbs: Vec<Vec<i8>> = (0..count).map(|_| Vec::with_capacity(q.len())).collect();
-    for &value in q {
-        let mut rest = i64::from(value);
-        for limb in &mut limbs {
-            let digit = balanced_digit(rest, 8);
-            rest = (rest - digit) >> 8;
-            limb.push(digit as i8);
-        }
-        assert_eq!(rest, 0, "{value} needs more than {count} limbs");
+    let above = |limbs: usize| drop_digits(8, limbs as u32);
+    // What is left of a value above its limbs grows with the value.
+    for value in <[i32; 2]>::from(span(q)) {
+        assert_eq!(above(count)(i64::from(value)), 0, "{value} needs more than {count} limbs");
     }
-    limbs
+    let limb = |l: usize| {
+        let rest = above(l);
+        q.iter().map(|&value| rest(i64::from(value)) as i8).collect()
+    };
+    (0..count).map(limb).collect()
 }
 
 /// Splits each `q` into as few balanced base-65536 digits as hold them all, least significant first, for depthwise products.
@@ -42,7 +41,21 @@ pub fn balanced_words(q: &[i64]) -> Vec<Vec<i16>> {
 /// The balanced digit of `q` in base `2^bits`, in `[-2^(bits-1), 2^(bits-1) - 1]`.
 pub(crate) fn balanced_digit(q: i64, bits: u32) -> i64 {
     let half = 1i64 << (bits - 1);
-    (q + half).rem_euclid(2 * half) - half
+    ((q + half) & (2 * half - 1)) - half
+}
+
+/// Drops the lowest `count` balanced digits of integers in base `2^bits` and divides by `2^(bits * count)`.
+///
+/// With half a base added to each of those digits none of them is negative, so that dropping them is a shift:
+/// `(q + 2^(bits-1) (1 + 2^bits + .. + 2^(bits (count-1)))) >> (bits * count)`, for `bits * count <= 32`.
+pub(crate) fn drop_digits(bits: u32, count: u32) -> impl Fn(i64) -> i64 + Copy {
+    let halves = (0..count).fold(0i64, |sum, _| (sum << bits) + (1 << (bits - 1)));
+    move |q| (q + halves) >> (bits * count)
+}
+
+/// Smallest and largest of some integers, or 0.
+pub(crate) fn span<T: Copy + Ord + Default>(values: &[T]) -> (T, T) {
+    values.iter().fold(Default::default(), |(low, high), &value| (low.min(value), high.max(value)))
 }
 
 #[cfg(test)]
@@ -68,6 +81,16 @@ mod tests {
                     let got: i64 = words.iter().rev().fold(0, |sum, word| sum * 65536 + i64::from(word[i]));
                     assert_eq!(got, i64::from(want), "{p}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn dropping_digits_is_dropping_one_by_one() {
+        for (bits, count) in [(2, 0), (2, 1), (2, 16), (3, 10), (4, 3), (8, 1), (8, 4)] {
+            for q in (-70_000..70_000).step_by(37).chain([i32::MIN, i32::MIN + 1, -128, 127, i32::MAX]).map(i64::from) {
+                let one_by_one = (0..count).fold(q, |rest, _| (rest - balanced_digit(rest, bits)) >> bits);
+                assert_eq!(drop_digits(bits, count)(q), one_by_one, "{q} without {count} digits of {bits} bits");
             }
         }
     }

@@ -13,9 +13,23 @@ pub fn packed_len(len: usize, bits: u32) -> usize {
 /// Unless `bits` is 2, 4 or 8 (a caller's mistake, not data).
 pub fn pack(digits: &[i8], bits: u32) -> Vec<u8> {
     assert!(matches!(bits, 2 | 4 | 8), "storage of {bits} bits");
-    let mask = (0xffu16 >> (8 - bits)) as u8;
-    let fold = |byte: &[i8]| byte.iter().rev().fold(0u16, |acc, &d| acc << bits | u16::from(d as u8 & mask)) as u8;
-    digits.chunks(8 / bits as usize).map(fold).collect()
+    match bits {
+        2 => pack_bytes::<4>(digits),
+        4 => pack_bytes::<2>(digits),
+        _ => digits.iter().map(|&digit| digit as u8).collect(),
+    }
+}
+
+/// Packs `N` digits of `8 / N` bits into each byte.
+fn pack_bytes<const N: usize>(digits: &[i8]) -> Vec<u8> {
+    let bits = 8 / N;
+    let fold = |byte: &[i8; N]| {
+        byte.iter().rev().fold(0u8, |packed, &digit| packed << bits | digit as u8 & (0xff >> (8 - bits)))
+    };
+    let (whole, rest) = digits.as_chunks::<N>();
+    let mut last = [0; N];
+    last[..rest.len()].copy_from_slice(rest);
+    whole.iter().chain((!rest.is_empty()).then_some(&last)).map(fold).collect()
 }
 
 /// Unpacks `len` sign-extended digits; `None` when `bytes` has another length than [`packed_len`].
@@ -24,13 +38,27 @@ pub fn unpack(bytes: &[u8], len: usize, bits: u32) -> Option<Vec<i8>> {
     if bytes.len() != packed_len(len, bits) {
         return None;
     }
-    let per_byte = 8 / bits as usize;
+    Some(match bits {
+        2 => unpack_bytes::<4>(bytes, len),
+        4 => unpack_bytes::<2>(bytes, len),
+        _ => bytes.iter().map(|&byte| byte as i8).collect(),
+    })
+}
+
+/// Unpacks `N` digits of `8 / N` bits from each byte.
+fn unpack_bytes<const N: usize>(bytes: &[u8], len: usize) -> Vec<i8> {
+    let bits = 8 / N;
     let lift = 8 - bits;
-    let digit = |i: usize| {
-        let raw = bytes[i / per_byte] >> (i % per_byte * bits as usize);
-        ((raw << lift) as i8) >> lift
-    };
-    Some((0..len).map(digit).collect())
+    let digits = |byte: u8| std::array::from_fn::<i8, N, _>(|i| ((byte >> (i * bits) << lift) as i8) >> lift);
+    let mut unpacked = vec![0; len];
+    let (whole, rest) = unpacked.as_chunks_mut::<N>();
+    for (slots, &byte) in whole.iter_mut().zip(bytes) {
+        *slots = digits(byte);
+    }
+    if let Some(&byte) = bytes.last().filter(|_| !rest.is_empty()) {
+        rest.copy_from_slice(&digits(byte)[..rest.len()]);
+    }
+    unpacked
 }
 
 #[cfg(test)]

@@ -9,7 +9,14 @@
 //! Any prefix of the terms is itself a series. What a prefix drops averages about -1/2 of a step, and after a ReLU that
 //! is a bias; so a prefix adds, per channel, the mean of its dropped part as `bias * M_nsy`.
 
-use crate::{Error, Precision, blocks::Blocks, limbs::balanced_digit};
+use std::mem::take;
+use std::ops::Range;
+
+use crate::{
+    Error, Precision,
+    blocks::Blocks,
+    limbs::{balanced_digit, drop_digits, span},
+};
 
 /// Where output channels lie in a tensor of some shape: `outer x channels x inner`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +31,31 @@ impl Channels {
     /// Channel of the value at a row-major index.
     pub fn of(self, index: usize) -> usize {
         index / self.inner % self.count
+    }
+
+    /// Calls `f` with each maximal run of consecutive values of one channel, in a tensor of `len` values.
+    pub(crate) fn for_each_run(self, len: usize, mut f: impl FnMut(usize, Range<usize>)) {
+        for outer in (0..len).step_by(self.count * self.inner) {
+            for channel in 0..self.count {
+                let start = outer + channel * self.inner;
+                f(channel, start..start + self.inner);
+            }
+        }
+    }
+
+    /// Adds up `part` of the integers of every channel: exact for fewer than `2^33` parts of at most 30 bits.
+    fn sums(self, q: &[i32], part: impl Fn(i32) -> i64) -> Vec<i64> {
+        let mut sums = vec![0i64; self.count];
+        if self.inner == 1 {
+            for row in q.chunks_exact(self.count) {
+                sums.iter_mut().zip(row).for_each(|(sum, &q)| *sum += part(q));
+            }
+        } else {
+            self.for_each_run(q.len(), |channel, run| {
+                sums[channel] += q[run].iter().map(|&q| part(q)).sum::<i64>();
+            });
+        }
+        sums
     }
 }
 
@@ -91,20 +123,7 @@ impl Series {
         if terms.len() != precision.order() as usize || terms.iter().any(|t| t.len() != len) {
             return Err(fault(format!("{} terms of {len} values expected", precision.order())));
         }
-        let half = 1i32 << (precision.bits() - 1);
-        let mut q = vec![0i32; len];
-        for term in terms {
-            for (q, &digit) in q.iter_mut().zip(term) {
-                let digit = i32::from(digit);
-                if !(-half..half).contains(&digit) {
-                    return Err(fault(format!("digit {digit} is not of {} bits", precision.bits())));
-                }
-                *q = q.checked_mul(2 * half).and_then(|q| q.checked_add(digit)).unwrap_or(i32::MIN);
-            }
-        }
-        if let Some(bad) = q.iter().find(|&&q| i64::from(q).abs() > precision.q_max()) {
-            return Err(fault(format!("an integer of {bad} is beyond {precision}")));
-        }
+        let q = joined(precision, terms).map_err(fault)?;
         let Scales { first: scales, block } = scales;
         if let Some(bad) = scales.iter().find(|s| !(s.is_finite() && **s >= 0.0)) {
             return Err(fault(format!("scale {bad} is not a step")));
@@ -119,7 +138,10 @@ impl Series {
         }
         let mut series = Self { precision, shape, axis, scales, blocks, q, means: Vec::new() };
         let channels = series.channels();
-        if let Some(i) = (0..len).find(|&i| series.q[i] != 0 && series.scale(channels.of(i)) == 0.0) {
+        let of_zero = |&i: &usize| series.q[i] != 0 && series.scale(channels.of(i)) == 0.0;
+        if series.scales.contains(&0.0)
+            && let Some(i) = (0..len).find(of_zero)
+        {
             return Err(fault(format!("element {i} is {} steps of a scale of zero", series.q[i])));
         }
         let own = series.dropped_means();
@@ -167,8 +189,15 @@ impl Series {
     }
 
     /// Bits by which the integers of the value at a row-major index lie above its channel's finest grid.
-    pub(crate) fn above_finest(&self, index: usize) -> u32 {
+    fn above_finest(&self, index: usize) -> u32 {
         self.blocks.as_ref().map_or(0, |blocks| blocks.finest() - blocks.shift(index))
+    }
+
+    /// Lifts integers in the shape of the tensor to their channels' finest grids.
+    pub(crate) fn lift(&self, q: &mut [i32]) {
+        if let Some(blocks) = &self.blocks {
+            blocks.lift(q);
+        }
     }
 
     /// The integers `Q`, in the shape of the tensor.
@@ -202,9 +231,8 @@ impl Series {
     /// Digits of term `M_i`, `1 <= i <= n`, in the shape of the tensor.
     pub fn term(&self, term: u32) -> Vec<i8> {
         let bits = self.precision.bits();
-        let below = self.precision.order() - term;
-        let digit = |&q: &i32| balanced_digit(drop_digits(q, bits, below), bits) as i8;
-        self.q.iter().map(digit).collect()
+        let rest = drop_digits(bits, self.precision.order() - term);
+        self.q.iter().map(|&q| balanced_digit(rest(i64::from(q)), bits) as i8).collect()
     }
 
     /// The first `terms` terms with the mean of what they drop.
@@ -212,23 +240,42 @@ impl Series {
     /// # Errors
     /// [`Error::Order`] unless `1 <= terms <= n`; `name` names the layer in it.
     pub fn prefix(&self, name: &str, terms: u32) -> Result<Prefix, Error> {
-        let order = self.precision.order();
-        if terms == 0 || terms > order {
-            return Err(Error::Order { tensor: name.to_owned(), asked: terms, order });
+        self.clone().into_prefix(name, terms)
+    }
+
+    /// [`Series::prefix`] in the memory of the series.
+    ///
+    /// # Errors
+    /// As [`Series::prefix`].
+    pub fn into_prefix(mut self, name: &str, terms: u32) -> Result<Prefix, Error> {
+        let below = self.below(name, terms)?;
+        let bits = self.precision.bits();
+        let mut q = take(&mut self.q);
+        if below > 0 {
+            let kept = drop_digits(bits, below);
+            q.iter_mut().for_each(|q| *q = kept(i64::from(*q)) as i32);
         }
-        let (bits, below) = (self.precision.bits(), order - terms);
+        self.lift(&mut q);
         let shift = if below == 0 { 0 } else { bits * (below + 1) };
         let last = power_of_two(-((bits * (terms - 1) + shift + self.finest()) as i32));
         let unit = |channel: usize| self.scale(channel) * last;
-        let kept = |(i, &q): (usize, &i32)| (drop_digits(q, bits, below) << self.above_finest(i)) as i32;
         Ok(Prefix {
-            q: self.q.iter().enumerate().map(kept).collect(),
+            q,
             width: self.width(terms),
             precision: self.precision.with_order(terms)?,
             units: (0..self.channels().count).map(unit).collect(),
             shift,
-            means: if below == 0 { Vec::new() } else { self.means[terms as usize - 1].clone() },
+            means: if below == 0 { Vec::new() } else { self.means.swap_remove(terms as usize - 1) },
         })
+    }
+
+    /// Number of terms that a prefix of `terms` drops.
+    fn below(&self, name: &str, terms: u32) -> Result<u32, Error> {
+        let order = self.precision.order();
+        if terms == 0 || terms > order {
+            return Err(Error::Order { tensor: name.to_owned(), asked: terms, order });
+        }
+        Ok(order - terms)
     }
 
     /// The values that the first `terms` terms and their mean stand for, in f64 (exact), in the order of the tensor.
@@ -236,20 +283,21 @@ impl Series {
     /// # Errors
     /// As [`Series::prefix`].
     pub fn values(&self, name: &str, terms: u32) -> Result<impl Iterator<Item = f64>, Error> {
-        let order = self.precision.order();
-        if terms == 0 || terms > order {
-            return Err(Error::Order { tensor: name.to_owned(), asked: terms, order });
-        }
-        let (bits, below) = (self.precision.bits(), order - terms);
-        let channels = self.channels();
+        let (channels, value) = (self.channels(), self.value(self.below(name, terms)?));
+        Ok(self.q.iter().enumerate().map(move |(i, &q)| value(channels.of(i), q, self.above_finest(i))))
+    }
+
+    /// The value that an integer of a channel, some bits above its finest grid, stands for without its last `below` terms.
+    fn value(&self, below: u32) -> impl Fn(usize, i32, u32) -> f64 {
+        let (bits, order) = (self.precision.bits(), self.precision.order());
         let unit = 2f64.powi(-((bits * order + self.finest()) as i32));
-        let means = if below == 0 { &[][..] } else { &self.means[terms as usize - 1] };
-        Ok(self.q.iter().enumerate().map(move |(i, &q)| {
-            let c = channels.of(i);
-            let mean = means.get(c).copied().unwrap_or(0);
-            let kept = drop_digits(q, bits, below) << (bits * (below + 1) + self.above_finest(i));
-            f64::from(self.scale(c)) * unit * (kept + mean) as f64
-        }))
+        let means = if below == 0 { &[][..] } else { &self.means[(order - below) as usize - 1] };
+        let kept = drop_digits(bits, below);
+        move |channel, q, above| {
+            let mean = means.get(channel).copied().unwrap_or(0);
+            let kept = kept(i64::from(q)) << (bits * (below + 1) + above);
+            f64::from(self.scale(channel)) * unit * (kept + mean) as f64
+        }
     }
 
     /// Largest possible `|M - sum_(i <= t) scale_i M_i - mean|` in a channel:
@@ -279,10 +327,11 @@ impl Series {
     pub fn measured_error(&self, name: &str, x: &[f32], terms: u32) -> Result<(f64, f64), Error> {
         let channels = self.channels();
         let mut worst = vec![0f64; channels.count];
-        for (i, (value, &x)) in self.values(name, terms)?.zip(x).enumerate() {
-            let slot = &mut worst[channels.of(i)];
-            *slot = slot.max((value - f64::from(x)).abs());
-        }
+        let value = self.value(self.below(name, terms)?);
+        channels.for_each_run(x.len(), |channel, run| {
+            let error = |i: usize| (value(channel, self.q[i], self.above_finest(i)) - f64::from(x[i])).abs();
+            worst[channel] = run.map(error).fold(worst[channel], f64::max);
+        });
         let ratio = |(c, &error): (usize, &f64)| if error == 0.0 { 0.0 } else { error / self.bound(terms, c) };
         let largest = worst.iter().copied().fold(0.0, f64::max);
         Ok((largest, worst.iter().enumerate().map(ratio).fold(0.0, f64::max)))
@@ -299,13 +348,17 @@ impl Series {
         let channels = self.channels();
         let count = (self.q.len() / channels.count.max(1)) as i128;
         let mean = |terms: u32| {
-            let below = order - terms;
-            let mut sums = vec![0i128; channels.count];
-            for (i, &q) in self.q.iter().enumerate() {
-                let kept = drop_digits(q, bits, below) << (bits * below);
-                sums[channels.of(i)] += i128::from(i64::from(q) - kept) << self.above_finest(i);
-            }
-            sums.iter().map(|&sum| divide_half_even(sum << bits, count) as i64).collect()
+            let (low, kept) = (bits * (order - terms), drop_digits(bits, order - terms));
+            let dropped = |q: i32| i64::from(q) - (kept(i64::from(q)) << low);
+            let sums = match &self.blocks {
+                None => channels.sums(&self.q, dropped),
+                Some(blocks) => {
+                    let mut all: Vec<i32> = self.q.iter().map(|&q| dropped(q) as i32).collect();
+                    blocks.lift(&mut all);
+                    channels.sums(&all, i64::from)
+                }
+            };
+            sums.iter().map(|&sum| divide_half_even(i128::from(sum) << bits, count) as i64).collect()
         };
         (1..order).map(mean).collect()
     }
@@ -314,13 +367,31 @@ impl Series {
 /// Scales below this make a group zero: their last terms would leave the f32 range.
 pub(crate) const ZERO_SCALE: f64 = 1.0 / (1u128 << 90) as f64;
 
-/// `q` without its lowest `count` balanced digits, divided by `2^(bits * count)`.
-pub(crate) fn drop_digits(q: i32, bits: u32, count: u32) -> i64 {
-    let mut rest = i64::from(q);
-    for _ in 0..count {
-        rest = (rest - balanced_digit(rest, bits)) >> bits;
+/// The integers that terms are the digits of; says which digit or integer is one that no expansion produces.
+fn joined(precision: Precision, terms: &[Vec<i8>]) -> Result<Vec<i32>, String> {
+    let half = 1i32 << (precision.bits() - 1);
+    let mut q = vec![0i32; terms.first().map_or(0, Vec::len)];
+    for term in terms {
+        let is_digit = |digit: i8| (-half..half).contains(&i32::from(digit));
+        let (low, high) = span(term);
+        if !(is_digit(low) && is_digit(high))
+            && let Some(digit) = term.iter().find(|digit| !is_digit(**digit))
+        {
+            return Err(format!("digit {digit} is not of {} bits", precision.bits()));
+        }
+        for (q, &digit) in q.iter_mut().zip(term) {
+            let joined = i64::from(*q) * i64::from(2 * half) + i64::from(digit);
+            *q = joined.max(i64::from(i32::MIN)) as i32;
+        }
     }
-    rest
+    let is_beyond = |q: i32| i64::from(q).abs() > precision.q_max();
+    let (low, high) = span(&q);
+    if (is_beyond(low) || is_beyond(high))
+        && let Some(bad) = q.iter().find(|q| is_beyond(**q))
+    {
+        return Err(format!("an integer of {bad} is beyond {precision}"));
+    }
+    Ok(q)
 }
 
 /// Number of elements of `shape`, which must have `axis` and no zero dimension.

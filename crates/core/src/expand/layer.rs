@@ -39,26 +39,45 @@ pub struct ExpandedLayer {
 /// # Errors
 /// Those of [`expand_tensor`], and [`Error::NonFinite`] for a bias, naming the layer.
 pub fn expand_layer(layer: &Layer, settings: &Settings) -> Result<ExpandedLayer, Error> {
-    let name = &layer.name;
-    if let Some(bias) = &layer.bias
-        && let Some(index) = bias.iter().position(|b| !b.is_finite())
-    {
-        return Err(Error::NonFinite { tensor: format!("{name}.bias"), index, value: bias[index] });
-    }
+    check_bias(layer)?;
     let weight = match &layer.weight {
         Weight::Series(series) => series.clone(),
-        Weight::Float(values) => {
-            let (shape, axis) = (layer.geometry.weight_shape(), layer.geometry.channel_axis());
-            expand_tensor(name, values, &shape, axis, settings.weights, settings.granularity)?
-        }
+        Weight::Float(values) => expand_weight(&layer.name, values, &layer.geometry, settings)?,
     };
     Ok(ExpandedLayer {
-        name: name.clone(),
+        name: layer.name.clone(),
         geometry: layer.geometry.clone(),
         weight,
         bias: layer.bias.clone(),
         activations: settings.activations,
     })
+}
+
+/// [`expand_layer`] of a layer that is not needed any more: a series is moved.
+///
+/// # Errors
+/// As [`expand_layer`].
+pub fn into_expanded(layer: Layer, settings: &Settings) -> Result<ExpandedLayer, Error> {
+    check_bias(&layer)?;
+    let Layer { name, geometry, weight, bias } = layer;
+    let weight = match weight {
+        Weight::Series(series) => series,
+        Weight::Float(values) => expand_weight(&name, &values, &geometry, settings)?,
+    };
+    Ok(ExpandedLayer { name, geometry, weight, bias, activations: settings.activations })
+}
+
+fn expand_weight(name: &str, values: &[f32], geometry: &Geometry, settings: &Settings) -> Result<Series, Error> {
+    let (shape, axis) = (geometry.weight_shape(), geometry.channel_axis());
+    expand_tensor(name, values, &shape, axis, settings.weights, settings.granularity)
+}
+
+fn check_bias(layer: &Layer) -> Result<(), Error> {
+    let bias = layer.bias.iter().flatten().enumerate();
+    match bias.into_iter().find(|(_, bias)| !bias.is_finite()) {
+        Some((index, &value)) => Err(Error::NonFinite { tensor: format!("{}.bias", layer.name), index, value }),
+        None => Ok(()),
+    }
 }
 
 impl ExpandedLayer {

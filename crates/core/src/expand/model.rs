@@ -6,7 +6,7 @@
 
 use std::ops::RangeInclusive;
 
-use crate::{Error, Series, series::drop_digits};
+use crate::{Error, Series, limbs::drop_digits};
 
 /// The weight terms that one worker owns, `1 ..= n`; who owns `W_i` multiplies it with all activation terms.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,12 +27,15 @@ pub fn basis_weight(name: &str, series: &Series, members: &Members) -> Result<Ve
         let asked = if first == 0 { first } else { last };
         return Err(Error::Order { tensor: name.to_owned(), asked, order });
     }
-    let upto = |q: i32, terms: u32| match terms {
-        0 => 0,
-        _ => drop_digits(q, bits, order - terms) << (bits * (order - terms)),
+    let upto = |terms: u32| {
+        let dropped = order - terms;
+        let (drop, low) = (drop_digits(bits, dropped), bits * dropped);
+        move |q: i32| if terms == 0 { 0 } else { drop(i64::from(q)) << low }
     };
-    let owned = |(i, &q): (usize, &i32)| ((upto(q, last) - upto(q, first - 1)) << series.above_finest(i)) as i32;
-    Ok(series.q().iter().enumerate().map(owned).collect())
+    let (before, all) = (upto(first - 1), upto(last));
+    let mut q: Vec<i32> = series.q().iter().map(|&q| (all(q) - before(q)) as i32).collect();
+    series.lift(&mut q);
+    Ok(q)
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@
 //! The smallest scale is not the best one for a group of few values: a grid up to a tenth wider may lie nearer to all of
 //! them. A short group, such as a depthwise filter of nine weights, takes the scale with the least sum of squared errors.
 
+use crate::limbs::span;
 use crate::series::{Channels, ZERO_SCALE, element_count};
 use crate::{Error, Precision, Series, blocks::Blocks};
 
@@ -65,9 +66,7 @@ pub fn expand_tensor(
     }
     let channels = Channels { count: shape[axis], inner: shape[axis + 1..].iter().product() };
     let mut largest = vec![0f32; channels.count];
-    for_each_run(x.len(), channels, |channel, run| {
-        largest[channel] = x[run].iter().fold(largest[channel], |m, v| m.max(v.abs()));
-    });
+    channels.for_each_run(x.len(), |channel, run| largest[channel] = largest[channel].max(magnitude(&x[run])));
     if granularity == Granularity::Tensor {
         largest = vec![largest.iter().copied().fold(0.0, f32::max)];
     }
@@ -78,7 +77,7 @@ pub fn expand_tensor(
     };
     if blocks.is_none() && x.len() / scales.len() <= SHORT_GROUP {
         let mut groups = vec![Vec::new(); scales.len()];
-        for_each_run(x.len(), channels, |channel, run| {
+        channels.for_each_run(x.len(), |channel, run| {
             groups[if scales.len() == 1 { 0 } else { channel }].extend_from_slice(&x[run]);
         });
         for (scale, (group, &c)) in scales.iter_mut().zip(groups.iter().zip(&largest)) {
@@ -88,17 +87,18 @@ pub fn expand_tensor(
 
     let below = (precision.bits() * (precision.order() - 1)) as i32;
     let mut q = vec![0i32; x.len()];
-    for_each_run(x.len(), channels, |channel, run| {
+    channels.for_each_run(x.len(), |channel, run| {
         let scale = scales[if scales.len() == 1 { 0 } else { channel }];
         let step = f64::from(scale) * 2f64.powi(-below);
         if step > 0.0 {
             for i in run {
                 let finer = blocks.as_ref().map_or(0, |blocks| blocks.shift(i));
-                q[i] = (f64::from(x[i]) / step * f64::from(1u32 << finer)).round_ties_even() as i32;
+                q[i] = round_half_even(f64::from(x[i]) / step * f64::from(1u32 << finer)) as i32;
             }
         }
     });
-    let top = q.iter().map(|q| i64::from(*q).abs()).max().unwrap_or(0);
+    let (low, high) = span(&q);
+    let top = i64::from(high).max(-i64::from(low));
     assert!(top <= precision.q_max(), "an integer of {top} is beyond {precision}");
 
     let mut series = Series { precision, shape: shape.to_vec(), axis, scales, blocks, q, means: Vec::new() };
@@ -106,11 +106,16 @@ pub fn expand_tensor(
     Ok(series)
 }
 
-/// Calls `f` with each maximal run of consecutive values of one channel.
-fn for_each_run(len: usize, channels: Channels, mut f: impl FnMut(usize, std::ops::Range<usize>)) {
-    for (block, start) in (0..len).step_by(channels.inner).enumerate() {
-        f(block % channels.count, start..start + channels.inner);
-    }
+/// Largest magnitude of finite values, whose bits without the sign are in the order of the magnitudes.
+fn magnitude(x: &[f32]) -> f32 {
+    f32::from_bits(x.iter().map(|x| x.abs().to_bits()).fold(0, u32::max))
+}
+
+/// The nearest integer, the even one of two, of a number below `2^51` in magnitude: floats of `2^52 ..= 2^53` are integers,
+/// so that adding one and half again rounds.
+fn round_half_even(x: f64) -> f64 {
+    const INTEGERS: f64 = 1.5 * (1u64 << 52) as f64;
+    (x + INTEGERS) - INTEGERS
 }
 
 /// Among `scale_1` from the smallest to a tenth more, the one whose grid lies nearest to a group of few values, by the sum of
@@ -119,7 +124,7 @@ fn best_fitting_scale(group: &[f32], c: f32, precision: Precision) -> f32 {
     let last = 2f64.powi(-((precision.bits() * (precision.order() - 1)) as i32));
     let misfit = |scale: f32| -> f64 {
         let step = f64::from(scale) * last;
-        let error = |&x: &f32| f64::from(x) - (f64::from(x) / step).round_ties_even() * step;
+        let error = |&x: &f32| f64::from(x) - round_half_even(f64::from(x) / step) * step;
         group.iter().map(error).map(|e| e * e).sum()
     };
     let smallest = first_scale(c, precision, 0);
