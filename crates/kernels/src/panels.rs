@@ -32,12 +32,14 @@ pub(crate) enum Packed {
 impl Packed {
     /// Packs the digits and sums each channel's integers; channels are padded to whole panels in every group.
     pub(crate) fn new(shape: &Shape, weights: Weights<'_>) -> (Self, Vec<i64>) {
-        let (out, depth) = (shape.channels_out / shape.groups, shape.channels_in / shape.groups);
-        let [kh, kw] = shape.kernel;
-        let output_first = |o: usize, [ky, kx, c]: [usize; 3]| ((o * depth + c) * kh + ky) * kw + kx;
         match weights {
-            Weights::OutputFirst(limbs) => limb_panels(shape, out, limbs, output_first),
-            Weights::InputFirst(limbs) => limb_panels(shape, out, limbs, |o, [_, _, c]| c * shape.channels_out + o),
+            Weights::OutputFirst(limbs) => {
+                let order = filter_order(shape);
+                limb_panels(shape, limbs, |filters, panel| fill_by_filters(filters, panel, &order))
+            }
+            Weights::InputFirst(limbs) => limb_panels(shape, limbs, |inputs, panel| {
+                fill_by_inputs(&inputs.values[inputs.first..], shape.channels_out, inputs.width, panel);
+            }),
             Weights::Depthwise(words) => word_panels(shape, words),
         }
     }
@@ -56,37 +58,76 @@ pub(crate) fn panel_len(shape: &Shape) -> usize {
     shape.taps() * shape.tap_depth() * NR
 }
 
-fn limb_panels(
-    shape: &Shape,
-    out: usize,
-    limbs: &[Vec<i8>],
-    index: impl Fn(usize, [usize; 3]) -> usize,
-) -> (Packed, Vec<i64>) {
-    let panels = out.div_ceil(NR);
+/// The digits that a panel takes of a limb.
+struct Source<'a> {
+    /// All digits of the limb.
+    values: &'a [i8],
+    /// First output channel.
+    first: usize,
+    /// Output channels, at most [`NR`].
+    width: usize,
+}
+
+/// Packs every limb, panel by panel, as `fill` does; a panel is given zeroed, as the four depths of channel after channel.
+fn limb_panels(shape: &Shape, limbs: &[Vec<i8>], fill: impl Fn(Source<'_>, &mut [[i8; 4]])) -> (Packed, Vec<i64>) {
+    let out = shape.channels_out / shape.groups;
+    let (panels, len) = (out.div_ceil(NR), panel_len(shape));
     let mut sums = vec![0i64; shape.groups * panels * NR];
-    let (taps, depth, len) = (shape.taps(), shape.tap_depth(), panel_len(shape));
-    let pack = |limb: usize, digits: &Vec<i8>, sums: &mut [i64]| {
+    let mut pack = |limb: usize, values: &[i8]| {
         let mut packed = vec![0i8; shape.groups * panels * len];
-        for (panel_index, panel) in packed.chunks_exact_mut(len.max(1)).enumerate() {
-            let (group, first) = (panel_index / panels, panel_index % panels * NR);
-            for column in 0..NR.min(out - first) {
-                let channel = group * out + first + column;
-                let mut sum = 0i64;
-                for tap in 0..taps {
-                    for k in 0..depth {
-                        let Some(position) = shape.position(tap, k) else { break };
-                        let digit = digits[index(channel, position)];
-                        panel[(tap * depth + k / 4 * 4) * NR + column * 4 + k % 4] = digit;
-                        sum += i64::from(digit);
-                    }
-                }
-                sums[panel_index * NR + column] += sum << (8 * limb);
-            }
+        let filled = packed.chunks_exact_mut(len.max(1)).zip(sums.chunks_exact_mut(NR));
+        for (index, (panel, sums)) in filled.enumerate() {
+            let (group, first) = (index / panels, index % panels * NR);
+            let (quads, _) = panel.as_chunks_mut();
+            fill(Source { values, first: group * out + first, width: NR.min(out - first) }, quads);
+            add_columns(quads, sums, 8 * limb);
         }
         packed
     };
-    let packed = limbs.iter().enumerate().map(|(limb, digits)| pack(limb, digits, &mut sums)).collect();
+    let packed = limbs.iter().enumerate().map(|(limb, digits)| pack(limb, digits)).collect();
     (Packed::Limbs(packed), sums)
+}
+
+/// Adds the digits of every column of a panel, shifted left.
+fn add_columns(quads: &[[i8; 4]], sums: &mut [i64], shift: usize) {
+    for quads in quads.chunks_exact(NR) {
+        for (sum, &[a, b, c, d]) in sums.iter_mut().zip(quads) {
+            let four = i32::from(a) + i32::from(b) + i32::from(c) + i32::from(d);
+            *sum += i64::from(four) << shift;
+        }
+    }
+}
+
+/// Where the depths of a panel lie in the filter of an output channel; `usize::MAX` for padding.
+fn filter_order(shape: &Shape) -> Vec<usize> {
+    let [kh, kw] = shape.kernel;
+    let place = |tap: usize, k: usize| match shape.position(tap, k) {
+        Some([ky, kx, c]) => (c * kh + ky) * kw + kx,
+        None => usize::MAX,
+    };
+    (0..shape.taps()).flat_map(|tap| (0..shape.tap_depth()).map(move |k| place(tap, k))).collect()
+}
+
+/// Fills a panel from filters, one an output channel, each in another order.
+fn fill_by_filters(source: Source<'_>, panel: &mut [[i8; 4]], order: &[usize]) {
+    let len = order.iter().filter(|&&place| place != usize::MAX).count();
+    for column in 0..source.width {
+        let filter = &source.values[(source.first + column) * len..][..len];
+        for (quads, places) in panel.chunks_exact_mut(NR).zip(order.as_chunks::<4>().0) {
+            quads[column] = places.map(|place| filter.get(place).copied().unwrap_or(0));
+        }
+    }
+}
+
+/// Fills a panel from digits that have `stride` output channels after each other.
+fn fill_by_inputs(digits: &[i8], stride: usize, width: usize, panel: &mut [[i8; 4]]) {
+    for (four, quads) in digits.chunks(4 * stride).zip(panel.chunks_exact_mut(NR)) {
+        for (lane, row) in four.chunks(stride).enumerate() {
+            for (quad, &digit) in quads.iter_mut().zip(&row[..width]) {
+                quad[lane] = digit;
+            }
+        }
+    }
 }
 
 fn word_panels(shape: &Shape, words: &[Vec<i16>]) -> (Packed, Vec<i64>) {

@@ -1,7 +1,9 @@
 //! From an expanded layer to its packed product.
 
+use std::mem::take;
+
 use fpxint::{
-    ExpandedLayer, Geometry, Grid, Members, Precision, Prefix, Series, balanced_limbs, balanced_words, basis_weight,
+    Channels, ExpandedLayer, Geometry, Grid, Members, Precision, Prefix, balanced_limbs, balanced_words, basis_weight,
     limb_count,
 };
 use fpxint_kernels::{Activation, Epilogue, Product, Range, RowGrid, Shape, Weights};
@@ -39,41 +41,42 @@ pub struct LayerReport {
 /// Packs a layer from the first `terms` terms of its weights (all by default), or from those of `members` in the unit of the
 /// whole series.
 pub(crate) fn pack(
-    expanded: &ExpandedLayer,
+    expanded: ExpandedLayer,
     terms: Option<u32>,
     members: Option<&Members>,
 ) -> Result<(Layer, LayerReport), Error> {
-    let (name, series) = (&expanded.name, &expanded.weight);
-    let order = series.precision().order();
-    let mut prefix = series.prefix(name, terms.unwrap_or(order))?;
-    if let Some(members) = members {
-        prefix.q = basis_weight(name, series, members)?;
+    let ExpandedLayer { name, geometry, weight: series, bias, activations } = expanded;
+    let (order, weight_channels) = (series.precision().order(), series.channels());
+    let owned = members.map(|members| basis_weight(&name, &series, members)).transpose();
+    let mut prefix = series.into_prefix(&name, terms.unwrap_or(order))?;
+    if let Some(owned) = owned? {
+        prefix.q = owned;
     }
-    for (what, precision) in [("weights", prefix.precision), ("activations", expanded.activations)] {
+    for (what, precision) in [("weights", prefix.precision), ("activations", activations)] {
         let bits = precision.total_bits();
         if bits > MOST_BITS {
-            return Err(Error::Precision { layer: name.clone(), what, precision, bits });
+            return Err(Error::Precision { layer: name, what, precision, bits });
         }
     }
-    let shape = shape_of(&expanded.geometry);
-    let channels = expanded.geometry.channels_out();
+    let shape = shape_of(&geometry);
+    let channels = geometry.channels_out();
     let depthwise = shape.is_depthwise();
     let mut epilogue = Epilogue {
         scales: prefix.units.clone(),
-        bias: expanded.bias.clone().unwrap_or_else(|| vec![0.0; channels]),
+        bias: bias.unwrap_or_else(|| vec![0.0; channels]),
         means: if depthwise { Vec::new() } else { prefix.means.clone() },
         shift: prefix.shift,
         activation: Activation::NONE,
     };
-    let bits = expanded.activations.total_bits();
+    let bits = activations.total_bits();
     let product = if depthwise {
         // Words are wide enough to carry the mean of dropped terms in the weight itself.
         epilogue.shift = 0;
-        let words = balanced_words(&whole(&prefix, series));
+        let words = balanced_words(&whole(&prefix, weight_channels));
         Product::new(shape, Weights::Depthwise(&words), &epilogue, bits)
     } else {
-        let limbs = balanced_limbs(&prefix.q, limb_count(prefix.width));
-        let weights = match &expanded.geometry {
+        let limbs = balanced_limbs(&take(&mut prefix.q), limb_count(prefix.width));
+        let weights = match &geometry {
             Geometry::MatMul(g) if !g.transposed => Weights::InputFirst(&limbs),
             _ => Weights::OutputFirst(&limbs),
         };
@@ -81,20 +84,18 @@ pub(crate) fn pack(
     };
     let product = product.map_err(|source| Error::Layer { layer: name.clone(), source })?;
     let report = LayerReport {
-        name: name.clone(),
-        geometry: expanded.geometry.clone(),
+        name,
+        geometry: geometry.clone(),
         weights: prefix.precision,
-        activations: expanded.activations,
-        products: ExpandedLayer::products(&expanded.geometry, prefix.width, expanded.activations),
+        activations,
+        products: ExpandedLayer::products(&geometry, prefix.width, activations),
         bytes: product.bytes(),
     };
-    let layer = Layer { geometry: expanded.geometry.clone(), activations: expanded.activations, product };
-    Ok((layer, report))
+    Ok((Layer { geometry, activations, product }, report))
 }
 
 /// `2^shift * q + mean`: a prefix with its mean as one integer a weight.
-fn whole(prefix: &Prefix, series: &Series) -> Vec<i64> {
-    let channels = series.channels();
+fn whole(prefix: &Prefix, channels: Channels) -> Vec<i64> {
     let mean = |i: usize| prefix.means.get(channels.of(i)).copied().unwrap_or(0);
     prefix.q.iter().enumerate().map(|(i, &q)| (i64::from(q) << prefix.shift) + mean(i)).collect()
 }

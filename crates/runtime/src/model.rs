@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use fpxint::{Geometry, Granularity, Members, Precision, Reduce, Settings, expand_layer};
+use fpxint::{Geometry, Granularity, Members, Precision, Reduce, Settings, into_expanded};
 use fpxint_kernels::{Kernel, Pooling};
 use rayon::prelude::*;
 use tract_onnx::prelude::*;
@@ -265,9 +265,9 @@ fn load_layer(source: &fpxint_onnx::Model, index: usize, options: &Options) -> R
     }
     let weights = options.weights.or(info.weights).unwrap_or(activations);
     let settings = Settings { weights, activations, granularity: options.granularity };
-    let expanded = expand_layer(&source.layer(index)?, &settings)?;
+    let expanded = into_expanded(source.layer(index)?, &settings)?;
     match &options.worker {
-        Some(worker) => pack(&expanded, None, Some(&worker.members)),
-        None => pack(&expanded, options.weight_terms, None),
+        Some(worker) => pack(expanded, None, Some(&worker.members)),
+        None => pack(expanded, options.weight_terms, None),
     }
 }
