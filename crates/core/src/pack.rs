@@ -32,6 +32,28 @@ fn pack_bytes<const N: usize>(digits: &[i8]) -> Vec<u8> {
     whole.iter().chain((!rest.is_empty()).then_some(&last)).map(fold).collect()
 }
 
+/// Digits as a file holds them.
+#[derive(Debug, Clone, Copy)]
+pub struct Packed<'a> {
+    /// The packed digits.
+    pub bytes: &'a [u8],
+    /// Bits of each: 2, 4 or 8.
+    pub bits: u32,
+}
+
+impl Packed<'_> {
+    /// Whether there are `len` digits.
+    pub(crate) fn holds(&self, len: usize) -> bool {
+        self.bytes.len() == packed_len(len, self.bits)
+    }
+
+    /// `len` of the digits it holds from `first`, where a byte begins.
+    pub(crate) fn digits(&self, first: usize, len: usize) -> Vec<i8> {
+        let bytes = &self.bytes[packed_len(first, self.bits)..][..packed_len(len, self.bits)];
+        unpack(bytes, len, self.bits).unwrap_or_default()
+    }
+}
+
 /// Unpacks `len` sign-extended digits; `None` when `bytes` has another length than [`packed_len`].
 pub fn unpack(bytes: &[u8], len: usize, bits: u32) -> Option<Vec<i8>> {
     assert!(matches!(bits, 2 | 4 | 8), "storage of {bits} bits");

@@ -12,11 +12,10 @@
 use std::mem::take;
 use std::ops::Range;
 
-use crate::{
-    Error, Precision,
-    blocks::Blocks,
-    limbs::{balanced_digit, drop_digits, span},
-};
+use crate::blocks::Blocks;
+use crate::limbs::{balanced_digit, drop_digits, span};
+use crate::pack::{Packed, pack};
+use crate::{Error, Precision};
 
 /// Where output channels lie in a tensor of some shape: `outer x channels x inner`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,12 +117,30 @@ impl Series {
         terms: &[Vec<i8>],
         means: Vec<Vec<i64>>,
     ) -> Result<Self, Error> {
+        let bytes: Vec<Vec<u8>> = terms.iter().map(|term| pack(term, 8)).collect();
+        let packed: Vec<_> = bytes.iter().map(|bytes| Packed { bytes, bits: 8 }).collect();
+        Self::from_packed(name, precision, shape, axis, scales, &packed, means)
+    }
+
+    /// [`Series::from_terms`] of terms as a file holds them, of which only a piece is unpacked at a time.
+    ///
+    /// # Errors
+    /// As [`Series::from_terms`].
+    pub fn from_packed(
+        name: &str,
+        precision: Precision,
+        shape: Vec<usize>,
+        axis: usize,
+        scales: Scales,
+        terms: &[Packed<'_>],
+        means: Vec<Vec<i64>>,
+    ) -> Result<Self, Error> {
         let fault = |reason: String| Error::NotASeries { tensor: name.to_owned(), reason };
         let len = element_count(name, &shape, axis)?;
-        if terms.len() != precision.order() as usize || terms.iter().any(|t| t.len() != len) {
+        if terms.len() != precision.order() as usize || terms.iter().any(|t| !t.holds(len)) {
             return Err(fault(format!("{} terms of {len} values expected", precision.order())));
         }
-        let q = joined(precision, terms).map_err(fault)?;
+        let q = joined(precision, len, terms).map_err(fault)?;
         let Scales { first: scales, block } = scales;
         if let Some(bad) = scales.iter().find(|s| !(s.is_finite() && **s >= 0.0)) {
             return Err(fault(format!("scale {bad} is not a step")));
@@ -367,22 +384,35 @@ impl Series {
 /// Scales below this make a group zero: their last terms would leave the f32 range.
 pub(crate) const ZERO_SCALE: f64 = 1.0 / (1u128 << 90) as f64;
 
+/// Digits that are unpacked at a time.
+const PIECE: usize = 1 << 13;
+
 /// The integers that terms are the digits of; says which digit or integer is one that no expansion produces.
-fn joined(precision: Precision, terms: &[Vec<i8>]) -> Result<Vec<i32>, String> {
-    let half = 1i32 << (precision.bits() - 1);
-    let mut q = vec![0i32; terms.first().map_or(0, Vec::len)];
-    for term in terms {
-        let is_digit = |digit: i8| (-half..half).contains(&i32::from(digit));
-        let (low, high) = span(term);
-        if !(is_digit(low) && is_digit(high))
-            && let Some(digit) = term.iter().find(|digit| !is_digit(**digit))
-        {
-            return Err(format!("digit {digit} is not of {} bits", precision.bits()));
+fn joined(precision: Precision, len: usize, terms: &[Packed<'_>]) -> Result<Vec<i32>, String> {
+    let bits = precision.bits();
+    let half = 1i32 << (bits - 1);
+    let is_digit = |digit: i8| (-half..half).contains(&i32::from(digit));
+    let mut q = Vec::with_capacity(len);
+    for first in (0..len).step_by(PIECE) {
+        let mut piece = vec![0i32; PIECE.min(len - first)];
+        for term in terms {
+            let digits = term.digits(first, piece.len());
+            let (low, high) = span(&digits);
+            if !(is_digit(low) && is_digit(high)) {
+                let mut all = terms.iter().flat_map(|term| term.digits(0, len));
+                let bad = all.find(|&digit| !is_digit(digit)).unwrap_or(low);
+                return Err(format!("digit {bad} is not of {bits} bits"));
+            }
+            let values = piece.iter_mut().zip(&digits);
+            if precision.total_bits() < 32 {
+                values.for_each(|(q, &digit)| *q = (*q << bits) + i32::from(digit));
+            } else {
+                // Digits that no expansion produces may leave i32; the least of it stands for them.
+                let whole = |q: i32, digit: i8| (i64::from(q) << bits) + i64::from(digit);
+                values.for_each(|(q, &digit)| *q = whole(*q, digit).max(i64::from(i32::MIN)) as i32);
+            }
         }
-        for (q, &digit) in q.iter_mut().zip(term) {
-            let joined = i64::from(*q) * i64::from(2 * half) + i64::from(digit);
-            *q = joined.max(i64::from(i32::MIN)) as i32;
-        }
+        q.extend_from_slice(&piece);
     }
     let is_beyond = |q: i32| i64::from(q).abs() > precision.q_max();
     let (low, high) = span(&q);

@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 
-use fpxint::{Geometry, Precision, Scales, Series};
+use fpxint::{Geometry, Packed, Precision, Scales, Series};
 use serde::{Deserialize, Serialize};
 
 use crate::constants::{Constant, wrap};
@@ -262,12 +262,13 @@ impl SeriesPlan {
         };
         let digits = |c: &Constant| {
             let (graph, c) = held(external, graph, c)?;
-            c.tensor(&graph).and_then(|t| tensor::digits(t, c.len())).ok_or_else(damaged)
+            c.tensor(&graph).and_then(|t| tensor::packed_digits(t, c.len())).ok_or_else(damaged)
         };
-        let terms = self.terms.iter().map(digits).collect::<Result<Vec<_>, _>>()?;
+        let packed = self.terms.iter().map(digits).collect::<Result<Vec<_>, _>>()?;
+        let terms: Vec<_> = packed.iter().map(|(bytes, bits)| Packed { bytes, bits: *bits }).collect();
         let (shape, axis) = (geometry.weight_shape(), geometry.channel_axis());
         let (scales, means) = (self.scales.clone(), self.means.clone());
-        Series::from_terms(name, self.precision, shape, axis, scales, &terms, means).map_err(|e| Error::Artefact {
+        Series::from_packed(name, self.precision, shape, axis, scales, &terms, means).map_err(|e| Error::Artefact {
             file: file.to_owned(),
             name: shown(name),
             reason: e.to_string(),

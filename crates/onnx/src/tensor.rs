@@ -1,6 +1,7 @@
 //! `TensorProto`: checks of dimensions and length, and decoding of numbers.
 
-use fpxint::{packed_len, unpack};
+use bytes::Bytes;
+use fpxint::packed_len;
 use half::{bf16, f16};
 
 use crate::error::shown;
@@ -200,17 +201,14 @@ pub(crate) fn digit_bits(tensor: &TensorProto) -> Option<u32> {
     }
 }
 
-/// Digits of an INT2, INT4 or INT8 tensor of `len` elements.
-pub(crate) fn digits(tensor: &TensorProto, len: usize) -> Option<Vec<i8>> {
+/// The packed digits of an INT2, INT4 or INT8 tensor of `len` elements, and the bits of each.
+pub(crate) fn packed_digits(tensor: &TensorProto, len: usize) -> Option<(Bytes, u32)> {
     let bits = digit_bits(tensor).filter(|_| !is_external(tensor))?;
-    match raw(tensor) {
-        Some(raw) => unpack(raw, len, bits),
-        None => {
-            let bytes: Vec<u8> = tensor.int32_data.iter().map(|&v| v as u8).collect();
-            debug_assert_eq!(bytes.len(), packed_len(len, bits));
-            unpack(&bytes, len, bits)
-        }
-    }
+    let bytes = match &tensor.raw_data {
+        Some(raw) if !raw.is_empty() => raw.clone(),
+        _ => tensor.int32_data.iter().map(|&v| v as u8).collect(),
+    };
+    (bytes.len() == packed_len(len, bits)).then_some((bytes, bits))
 }
 
 fn words<const N: usize, T>(raw: &[u8], decode: impl Fn([u8; N]) -> T) -> Vec<T> {

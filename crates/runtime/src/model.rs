@@ -126,7 +126,8 @@ impl Model {
             packed
         };
         let packed: Vec<_> = match &pool {
-            Some(pool) => pool.install(|| (0..total).into_par_iter().map(load).collect()),
+            // One by one: the last layers of a model are often by far the largest.
+            Some(pool) => pool.install(|| (0..total).into_par_iter().with_max_len(1).map(load).collect()),
             None => (0..total).map(load).collect(),
         };
         // Of several errors the first layer's, whichever came first in time.

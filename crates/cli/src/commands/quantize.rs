@@ -66,7 +66,7 @@ pub(crate) fn run(common: &Common, args: &Quantize) -> Result<Outcome> {
         bar.inc(1);
         Ok((layer, report))
     };
-    let expanded: Vec<Result<_>> = chosen.par_iter().map(expand).collect();
+    let expanded: Vec<Result<_>> = chosen.par_iter().with_max_len(1).map(expand).collect();
     let expanded: Result<Vec<_>> = expanded.into_iter().collect();
     bar.finish_and_clear();
     let (layers, reports): (Vec<EncodedLayer>, Vec<LayerReport>) =

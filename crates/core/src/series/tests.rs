@@ -34,6 +34,24 @@ fn terms_read_back_to_the_same_series() {
 }
 
 #[test]
+fn packed_terms_of_many_pieces_read_back() {
+    for (bits, order, storage) in [(2, 3, 2), (3, 2, 4), (4, 2, 4), (8, 4, 8)] {
+        let s = series(bits, order, &wave(3 * PIECE + 9), &[3, PIECE + 3], 0);
+        let packed: Vec<Vec<u8>> = (1..=order).map(|t| pack(&s.term(t), storage)).collect();
+        let read = |packed: &[Vec<u8>]| {
+            let terms: Vec<_> = packed.iter().map(|bytes| Packed { bytes, bits: storage }).collect();
+            let scales = Scales { first: s.scales.clone(), block: None };
+            Series::from_packed("w", s.precision, s.shape.clone(), 0, scales, &terms, Vec::new())
+        };
+        assert_eq!(read(&packed).unwrap(), s);
+        assert!(matches!(read(&packed[1..]), Err(Error::NotASeries { .. })));
+        let mut short = packed;
+        short[0].pop();
+        assert!(matches!(read(&short), Err(Error::NotASeries { .. })));
+    }
+}
+
+#[test]
 fn altered_terms_are_refused() {
     let s = series(4, 2, &wave(6), &[2, 3], 0);
     let terms = vec![s.term(1), s.term(2)];
