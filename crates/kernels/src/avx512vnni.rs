@@ -6,15 +6,15 @@
 use std::arch::x86_64::*;
 
 use crate::bodies;
-use crate::kernel::{Ending, MR, NR, Tile};
-use crate::window::{Lines, Window};
+use crate::kernel::{Ending, MR, NR, Partial, Tile};
+use crate::window::Window;
 use crate::x86::{block, x86_kernel};
 
 mod depthwise;
 mod epilogue;
 
 use depthwise::{depthwise, fused_depthwise};
-use epilogue::{Panel, VECTORS, by_steps, each_row};
+use epilogue::{Panel, VECTORS, by_steps, each_row, raise};
 
 x86_kernel! {
     /// The AVX-512 VNNI kernel.
@@ -34,14 +34,14 @@ macro_rules! of_rows {
     };
 }
 
-/// The sums of `ROWS` rows: a macro, so that they stay in the registers of the function it stands in.
-macro_rules! sums {
-    ($rows:ident, $window:expr, $panel:expr) => {{
+/// Adds the products of a window's `ROWS` rows by a panel to `$acc`: a macro, so that they stay in the registers of the function
+/// it stands in.
+macro_rules! add {
+    ($rows:ident, $window:expr, $panel:expr, $acc:ident) => {{
         let (window, panel): (&Window<'_>, &[i8]) = ($window, $panel);
         let (steps, stride) = (window.depth() / 4, window.row_stride());
         assert_eq!(panel.len(), window.taps().len() * window.depth() * NR, "panel and window differ in depth");
         assert_eq!(window.rows(), $rows);
-        let mut acc = [[_mm512_setzero_si512(); VECTORS]; $rows];
         let mut weights = panel.as_ptr();
         for &tap in window.taps() {
             // SAFETY: a window checked that every tap lies within its data.
@@ -50,13 +50,12 @@ macro_rules! sums {
                 let w = [load(weights), load(weights.wrapping_add(64))];
                 each_row!($rows, |R| {
                     let u = broadcast(codes.wrapping_add(R * stride));
-                    acc[R] = [_mm512_dpbusd_epi32(acc[R][0], u, w[0]), _mm512_dpbusd_epi32(acc[R][1], u, w[1])];
+                    $acc[R] = [_mm512_dpbusd_epi32($acc[R][0], u, w[0]), _mm512_dpbusd_epi32($acc[R][1], u, w[1])];
                 });
                 weights = weights.wrapping_add(4 * NR);
                 codes = codes.wrapping_add(4);
             }
         }
-        acc
     }};
 }
 
@@ -69,7 +68,8 @@ fn tile(window: &Window<'_>, panel: &[i8], tile: &mut Tile) {
 /// A tile of `ROWS` rows.
 #[target_feature(enable = "avx512f,avx512vnni")]
 fn tile_of<const ROWS: usize>(window: &Window<'_>, panel: &[i8], tile: &mut Tile) {
-    let acc = sums!(ROWS, window, panel);
+    let mut acc = [[_mm512_setzero_si512(); VECTORS]; ROWS];
+    add!(ROWS, window, panel, acc);
     for (acc, sums) in acc.iter().zip(tile.iter_mut()) {
         for (&acc, sums) in acc.iter().zip(sums.as_chunks_mut::<16>().0) {
             store_512(sums, acc);
@@ -77,33 +77,39 @@ fn tile_of<const ROWS: usize>(window: &Window<'_>, panel: &[i8], tile: &mut Tile
     }
 }
 
-/// The rows of some lines against `panel`, finished; where it can be, before they leave the registers.
+/// The partials of some lines, finished; where it can be, before they leave the registers.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma")]
-fn fused(lines: &Lines<'_>, panel: &[i8], mut ending: Ending<'_>) {
+fn fused(partials: &[Partial<'_, i8>], mut ending: Ending<'_>) {
     by_steps!(
         ending,
         |STEPS| {
             let mut out = Panel::new(&mut ending);
-            for (line, first, rows) in lines.tiles() {
-                let (window, row) = (lines.window(line, first, rows), line * lines.rows() + first);
-                of_rows!(rows, fused_of, [STEPS], (&window, panel, &mut out, row));
+            for (line, first, rows) in partials[0].lines.tiles() {
+                of_rows!(rows, fused_of, [STEPS], (partials, [line, first], &mut out));
             }
             out.end(ending.lanes);
         },
         {
-            let mut sums = [[0; NR]; MR];
-            for (line, first, rows) in lines.tiles() {
-                tile(&lines.window(line, first, rows), panel, &mut sums);
-                bodies::end::<NR>(&sums, ending.part(line * lines.rows() + first, rows));
-            }
+            bodies::by_parts::<NR, _>(partials, ending, |lines, [line, first, rows], panel, sums| {
+                tile(&lines.window(line, first, rows), panel, sums);
+            });
         }
     )
 }
 
 #[target_feature(enable = "avx512f,avx512vnni")]
-fn fused_of<const ROWS: usize, const STEPS: u8>(window: &Window<'_>, panel: &[i8], out: &mut Panel<'_>, row: usize) {
+fn fused_of<const ROWS: usize, const STEPS: u8>(
+    partials: &[Partial<'_, i8>],
+    [line, first]: [usize; 2],
+    out: &mut Panel<'_>,
+) {
+    let row = line * partials[0].lines.rows() + first;
     out.prefetch::<STEPS>(row, ROWS);
-    let acc = sums!(ROWS, window, panel);
+    let mut acc = [[_mm512_setzero_si512(); VECTORS]; ROWS];
+    for partial in partials {
+        raise!(ROWS, partial.raise, acc);
+        add!(ROWS, &partial.lines.window(line, first, ROWS), partial.weights, acc);
+    }
     let mut block = *out;
     each_row!(ROWS, |R| block.finish::<STEPS>(row + R, acc[R]));
     out.seen(&block);

@@ -2,9 +2,9 @@
 //! minimum and maximum, so the result does not depend on how they are vectorised.
 
 use crate::activation::by_activation;
-use crate::kernel::{Columns, Ending, Grids, NR, Pairs, Place, RowGrid, Tile, WideTile};
+use crate::kernel::{Columns, Ending, Grids, MR, NR, Pairs, Partial, Place, RowGrid, Tile, WideTile};
 use crate::range::{Lanes, Range, part};
-use crate::window::Strip;
+use crate::window::{Lines, Strip};
 
 /// Adding this to an f32 of magnitude below 2^22 rounds it to an integer, ties to even, in the low bits.
 const ROUND: f32 = 12_582_912.0;
@@ -95,6 +95,31 @@ fn finish_tile<const L: usize>(
     }
     if first < width {
         finish_columns::<8>(tile, grids, columns, &mut place, [first, width - first], lanes, activate);
+    }
+}
+
+/// For every tile of the partials' lines their sums, made one after the other by `tile(lines, [line, first, rows], weights, sums)`,
+/// then the epilogue.
+#[inline(always)]
+pub(crate) fn by_parts<const L: usize, W>(
+    partials: &[Partial<'_, W>],
+    mut ending: Ending<'_>,
+    tile: impl Fn(&Lines<'_>, [usize; 3], &[W], &mut Tile),
+) {
+    let (mut sums, mut part) = ([[0; NR]; MR], [[0; NR]; MR]);
+    let Some((first_partial, rest)) = partials.split_first() else { return };
+    let lines = &first_partial.lines;
+    for (line, first, rows) in lines.tiles() {
+        tile(lines, [line, first, rows], first_partial.weights, &mut sums);
+        for partial in rest {
+            tile(&partial.lines, [line, first, rows], partial.weights, &mut part);
+            for (sums, part) in sums.iter_mut().zip(&part).take(rows) {
+                for (sum, &part) in sums.iter_mut().zip(part) {
+                    *sum = (*sum << partial.raise).wrapping_add(part);
+                }
+            }
+        }
+        end::<L>(&sums, ending.part(line * lines.rows() + first, rows));
     }
 }
 

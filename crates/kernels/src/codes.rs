@@ -127,6 +127,11 @@ impl Codes {
         self.grids.iter().fold(0.0, |largest, grid| if largest.is_nan() { largest } else { larger(largest, grid) })
     }
 
+    /// Largest code.
+    pub(crate) fn code_max(&self) -> i64 {
+        self.grids.first().map_or(255, |grid| i64::from(grid.code_max))
+    }
+
     /// Images; 1 for a matrix.
     pub fn images(&self) -> usize {
         self.images

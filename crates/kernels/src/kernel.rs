@@ -85,6 +85,18 @@ pub struct Place<'a> {
     pub width: usize,
 }
 
+/// One of the products that add up to sums: a plane of codes by a digit of weights. All partials of sums have lines of one
+/// extent, and there is at least one.
+#[derive(Debug, Clone, Copy)]
+pub struct Partial<'a, W> {
+    /// Codes.
+    pub lines: Lines<'a>,
+    /// Weights: a panel, or pairs of taps.
+    pub weights: &'a [W],
+    /// Bits that the sums of the partials before are shifted left by, modulo 2^32, before this one is added.
+    pub raise: u32,
+}
+
 /// What makes outputs of a tile's sums.
 #[derive(Debug)]
 pub struct Ending<'a> {
@@ -132,10 +144,10 @@ pub mod sealed {
         fn tile(&self, window: &Window<'_>, panel: &[i8], tile: &mut Tile);
         /// `tile[r][c] = sum_t u[r, t, c] * weights[t / 2][c][t % 2]`, exact: at most 257 taps.
         fn depthwise(&self, strip: &Strip<'_>, weights: &[Pairs], tile: &mut Tile);
-        /// [`Routines::tile`] and the epilogue of its sums, for every tile of some lines.
-        fn fused(&self, lines: &Lines<'_>, panel: &[i8], ending: Ending<'_>);
-        /// [`Routines::depthwise`] and the epilogue of its sums, for every tile of some lines.
-        fn fused_depthwise(&self, lines: &Lines<'_>, weights: &[Pairs], ending: Ending<'_>);
+        /// [`Routines::tile`] and the epilogue of the sums of all partials, for every tile of their lines.
+        fn fused(&self, partials: &[Partial<'_, i8>], ending: Ending<'_>);
+        /// [`Routines::depthwise`] and the epilogue of the sums of all partials, for every tile of their lines.
+        fn fused_depthwise(&self, partials: &[Partial<'_, Pairs>], ending: Ending<'_>);
         /// Epilogue of complete i64 sums.
         fn finish_wide(
             &self,

@@ -44,6 +44,52 @@ impl Packed {
         }
     }
 
+    /// Number of digits of a weight, and bits of one.
+    pub(crate) fn digits(&self) -> (usize, u32) {
+        match self {
+            Packed::Limbs(limbs) => (limbs.len(), 8),
+            Packed::Words(words) => (words.len(), 16),
+        }
+    }
+
+    /// What no channel's `sum_k |Q[k, c]|` exceeds: its digits' magnitudes, each at its place.
+    pub(crate) fn largest(&self, shape: &Shape) -> i64 {
+        let mut sums = Vec::new();
+        let mut add = |channel: usize, magnitude: u64, shift: usize| {
+            if channel >= sums.len() {
+                sums.resize(channel + 1, 0u64);
+            }
+            sums[channel] = sums[channel].saturating_add(magnitude << shift);
+        };
+        match self {
+            Packed::Limbs(limbs) => {
+                for (limb, panels) in limbs.iter().enumerate() {
+                    for (i, panel) in panels.chunks_exact(panel_len(shape).max(1)).enumerate() {
+                        let mut columns = [0u64; NR];
+                        for step in panel.chunks_exact(4 * NR) {
+                            for (sum, digits) in columns.iter_mut().zip(step.chunks_exact(4)) {
+                                *sum += digits.iter().map(|d| u64::from(d.unsigned_abs())).sum::<u64>();
+                            }
+                        }
+                        columns.iter().enumerate().for_each(|(c, &sum)| add(i * NR + c, sum, 8 * limb));
+                    }
+                }
+            }
+            Packed::Words(words) => {
+                let pairs = (shape.kernel[0] * shape.kernel[1]).div_ceil(2);
+                for (word, strips) in words.iter().enumerate() {
+                    for (i, strip) in strips.iter().enumerate() {
+                        for (c, pair) in strip.iter().enumerate() {
+                            let sum = pair.iter().map(|w| u64::from(w.unsigned_abs())).sum();
+                            add(i / pairs * NR + c, sum, 16 * word);
+                        }
+                    }
+                }
+            }
+        }
+        sums.into_iter().max().map_or(0, |largest| i64::try_from(largest).unwrap_or(i64::MAX))
+    }
+
     /// Bytes held.
     pub(crate) fn bytes(&self) -> usize {
         match self {

@@ -58,6 +58,8 @@ pub struct Product {
     chunks: Vec<Chunk>,
     panels: Vec<Panel>,
     sums: Vec<i64>,
+    /// What no channel's sum of weights' magnitudes exceeds.
+    largest: i64,
     narrow_sums: Vec<[i32; NR]>,
     scales: Vec<[f32; NR]>,
     bias: Vec<[f32; NR]>,
@@ -122,6 +124,7 @@ impl Product {
             shift: epilogue.shift,
             activation: epilogue.activation,
             panels: firsts.map(panel).collect(),
+            largest: packed.largest(&shape),
             packed,
             sums,
             shape,

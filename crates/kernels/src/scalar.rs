@@ -1,9 +1,11 @@
 //! `scalar`: plain Rust for any CPU, and the oracle of the vector kernels.
 
-use crate::kernel::{Columns, Ending, Grids, Kernel, MR, NR, Pairs, Place, RowGrid, Tile, WideTile, sealed::Routines};
+use crate::kernel::{
+    Columns, Ending, Grids, Kernel, NR, Pairs, Partial, Place, RowGrid, Tile, WideTile, sealed::Routines,
+};
 use crate::pool::{self, Line};
 use crate::range::Lanes;
-use crate::window::{Lines, Strip, Window};
+use crate::window::{Strip, Window};
 use crate::{Activation, Range, activation, bodies};
 
 /// The scalar kernel; every CPU has it.
@@ -38,20 +40,16 @@ impl Routines for Scalar {
         bodies::depthwise(strip, weights, tile);
     }
 
-    fn fused(&self, lines: &Lines<'_>, panel: &[i8], mut ending: Ending<'_>) {
-        let mut sums = [[0; NR]; MR];
-        for (line, first, rows) in lines.tiles() {
-            self.tile(&lines.window(line, first, rows), panel, &mut sums);
-            bodies::end::<16>(&sums, ending.part(line * lines.rows() + first, rows));
-        }
+    fn fused(&self, partials: &[Partial<'_, i8>], ending: Ending<'_>) {
+        bodies::by_parts::<16, _>(partials, ending, |lines, [line, first, rows], panel, sums| {
+            self.tile(&lines.window(line, first, rows), panel, sums);
+        });
     }
 
-    fn fused_depthwise(&self, lines: &Lines<'_>, weights: &[Pairs], mut ending: Ending<'_>) {
-        let mut sums = [[0; NR]; MR];
-        for (line, first, rows) in lines.tiles() {
-            self.depthwise(&lines.strip(line, first, rows), weights, &mut sums);
-            bodies::end::<16>(&sums, ending.part(line * lines.rows() + first, rows));
-        }
+    fn fused_depthwise(&self, partials: &[Partial<'_, Pairs>], ending: Ending<'_>) {
+        bodies::by_parts::<16, _>(partials, ending, |lines, [line, first, rows], weights, sums| {
+            self.depthwise(&lines.strip(line, first, rows), weights, sums);
+        });
     }
 
     fn finish_wide(

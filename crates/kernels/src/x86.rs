@@ -34,10 +34,10 @@ macro_rules! x86_kernel {
                 depthwise(strip: &$crate::window::Strip<'_>, weights: &[$crate::kernel::Pairs], tile: &mut $crate::kernel::Tile), self::depthwise, [$($feature),*]
             );
             $crate::x86::x86_routine!(
-                fused(lines: &$crate::window::Lines<'_>, panel: &[i8], ending: $crate::kernel::Ending<'_>), self::fused, [$($feature),*]
+                fused(partials: &[$crate::kernel::Partial<'_, i8>], ending: $crate::kernel::Ending<'_>), self::fused, [$($feature),*]
             );
             $crate::x86::x86_routine!(
-                fused_depthwise(lines: &$crate::window::Lines<'_>, weights: &[$crate::kernel::Pairs], ending: $crate::kernel::Ending<'_>),
+                fused_depthwise(partials: &[$crate::kernel::Partial<'_, $crate::kernel::Pairs>], ending: $crate::kernel::Ending<'_>),
                 self::fused_depthwise, [$($feature),*]
             );
             $crate::x86::x86_routine!(
@@ -66,25 +66,20 @@ macro_rules! x86_kernel {
 macro_rules! x86_by_parts {
     ($columns:literal columns, $features:literal) => {
         #[target_feature(enable = $features)]
-        fn fused(lines: &$crate::window::Lines<'_>, panel: &[i8], mut ending: $crate::kernel::Ending<'_>) {
-            let mut sums = [[0; $crate::kernel::NR]; $crate::kernel::MR];
-            for (line, first, rows) in lines.tiles() {
-                tile(&lines.window(line, first, rows), panel, &mut sums);
-                $crate::bodies::end::<$columns>(&sums, ending.part(line * lines.rows() + first, rows));
-            }
+        fn fused(partials: &[$crate::kernel::Partial<'_, i8>], ending: $crate::kernel::Ending<'_>) {
+            $crate::bodies::by_parts::<$columns, _>(partials, ending, |lines, [line, first, rows], panel, sums| {
+                tile(&lines.window(line, first, rows), panel, sums);
+            });
         }
 
         #[target_feature(enable = $features)]
         fn fused_depthwise(
-            lines: &$crate::window::Lines<'_>,
-            weights: &[$crate::kernel::Pairs],
-            mut ending: $crate::kernel::Ending<'_>,
+            partials: &[$crate::kernel::Partial<'_, $crate::kernel::Pairs>],
+            ending: $crate::kernel::Ending<'_>,
         ) {
-            let mut sums = [[0; $crate::kernel::NR]; $crate::kernel::MR];
-            for (line, first, rows) in lines.tiles() {
-                depthwise(&lines.strip(line, first, rows), weights, &mut sums);
-                $crate::bodies::end::<$columns>(&sums, ending.part(line * lines.rows() + first, rows));
-            }
+            $crate::bodies::by_parts::<$columns, _>(partials, ending, |lines, [line, first, rows], weights, sums| {
+                depthwise(&lines.strip(line, first, rows), weights, sums);
+            });
         }
     };
 }

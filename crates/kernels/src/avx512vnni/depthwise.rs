@@ -3,21 +3,20 @@
 
 use std::arch::x86_64::*;
 
-use super::epilogue::{Panel, by_steps, each_row};
+use super::epilogue::{Panel, by_steps, each_row, raise};
 use super::store_512;
 use crate::bodies;
-use crate::kernel::{Ending, MR, NR, Pairs, Tile};
-use crate::window::{Lines, Strip};
+use crate::kernel::{Ending, NR, Pairs, Partial, Tile};
+use crate::window::Strip;
 use crate::x86::by_rows;
 
-/// The sums of `$rows` rows of a strip from row `$first` on, channels in order: a macro, so that they stay in the registers of
-/// the function it stands in.
-macro_rules! strip {
-    ($rows:ident, $strip:expr, $weights:expr, $first:expr) => {{
+/// Adds the products of `$rows` rows of a strip from row `$first` on to `$acc`, whose vectors hold every other four channels: a
+/// macro, so that they stay in the registers of the function it stands in.
+macro_rules! add {
+    ($rows:ident, $strip:expr, $weights:expr, $first:expr, $acc:ident) => {{
         let (strip, weights, first): (&Strip<'_>, &[Pairs], usize) = ($strip, $weights, $first);
         assert!(first + $rows <= strip.rows(), "rows of a strip");
         let start = strip.as_ptr().wrapping_add(first * strip.row_stride());
-        let mut acc = [[_mm512_setzero_si512(); 2]; $rows];
         for ([a, b], weights) in strip.pairs().zip(weights) {
             let (halves, _) = weights.as_chunks();
             let [w0, w1] = [weights_512(&halves[0]), weights_512(&halves[1])];
@@ -26,19 +25,24 @@ macro_rules! strip {
             each_row!($rows, |R| {
                 let row = R * strip.row_stride();
                 let (a, b) = (codes_512(a.wrapping_add(row)), codes_512(b.wrapping_add(row)));
-                acc[R] = [
-                    _mm512_dpwssd_epi32(acc[R][0], _mm512_unpacklo_epi16(a, b), w[0]),
-                    _mm512_dpwssd_epi32(acc[R][1], _mm512_unpackhi_epi16(a, b), w[1]),
+                $acc[R] = [
+                    _mm512_dpwssd_epi32($acc[R][0], _mm512_unpacklo_epi16(a, b), w[0]),
+                    _mm512_dpwssd_epi32($acc[R][1], _mm512_unpackhi_epi16(a, b), w[1]),
                 ];
             });
         }
+    }};
+}
+
+/// Puts the channels of `$rows` rows in order.
+macro_rules! in_order {
+    ($rows:ident, $acc:ident) => {{
         let low = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11);
         let high = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
         each_row!($rows, |R| {
-            let [even, odd] = acc[R];
-            acc[R] = [_mm512_permutex2var_epi64(even, low, odd), _mm512_permutex2var_epi64(even, high, odd)];
+            let [even, odd] = $acc[R];
+            $acc[R] = [_mm512_permutex2var_epi64(even, low, odd), _mm512_permutex2var_epi64(even, high, odd)];
         });
-        acc
     }};
 }
 
@@ -50,48 +54,54 @@ pub(super) fn depthwise(strip: &Strip<'_>, weights: &[Pairs], tile: &mut Tile) {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 fn block_of<const ROWS: usize>(strip: &Strip<'_>, weights: &[Pairs], first: usize, tile: &mut Tile) {
-    for (acc, sums) in strip!(ROWS, strip, weights, first).iter().zip(&mut tile[first..]) {
+    let mut acc = [[_mm512_setzero_si512(); 2]; ROWS];
+    add!(ROWS, strip, weights, first, acc);
+    in_order!(ROWS, acc);
+    for (acc, sums) in acc.iter().zip(&mut tile[first..]) {
         let (halves, _) = sums.as_chunks_mut();
         store_512(&mut halves[0], acc[0]);
         store_512(&mut halves[1], acc[1]);
     }
 }
 
-/// The strips of some lines, finished; where it can be, before they leave the registers.
+/// The partials of some lines, finished; where it can be, before they leave the registers.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma")]
-pub(super) fn fused_depthwise(lines: &Lines<'_>, weights: &[Pairs], mut ending: Ending<'_>) {
+pub(super) fn fused_depthwise(partials: &[Partial<'_, Pairs>], mut ending: Ending<'_>) {
     by_steps!(
         ending,
         |STEPS| {
             let mut out = Panel::new(&mut ending);
-            for (line, first, rows) in lines.tiles() {
-                let (strip, row) = (lines.strip(line, first, rows), line * lines.rows() + first);
-                by_rows!(rows, 7, [1 2 3 4 5 6 7], |block| strip_of<STEPS>(&strip, weights, block, &mut out, row));
+            for (line, first, rows) in partials[0].lines.tiles() {
+                let tile = [line, first, rows];
+                by_rows!(rows, 7, [1 2 3 4 5 6 7], |block| strip_of<STEPS>(partials, tile, block, &mut out));
             }
             out.end(ending.lanes);
         },
         {
-            let mut sums = [[0; NR]; MR];
-            for (line, first, rows) in lines.tiles() {
-                depthwise(&lines.strip(line, first, rows), weights, &mut sums);
-                bodies::end::<NR>(&sums, ending.part(line * lines.rows() + first, rows));
-            }
+            bodies::by_parts::<NR, _>(partials, ending, |lines, [line, first, rows], weights, sums| {
+                depthwise(&lines.strip(line, first, rows), weights, sums);
+            });
         }
     )
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 fn strip_of<const ROWS: usize, const STEPS: u8>(
-    strip: &Strip<'_>,
-    weights: &[Pairs],
-    first: usize,
+    partials: &[Partial<'_, Pairs>],
+    [line, first, rows]: [usize; 3],
+    block: usize,
     out: &mut Panel<'_>,
-    row: usize,
 ) {
-    let acc = strip!(ROWS, strip, weights, first);
-    let mut block = *out;
-    each_row!(ROWS, |R| block.finish::<STEPS>(row + first + R, acc[R]));
-    out.seen(&block);
+    let mut acc = [[_mm512_setzero_si512(); 2]; ROWS];
+    for partial in partials {
+        raise!(ROWS, partial.raise, acc);
+        add!(ROWS, &partial.lines.strip(line, first, rows), partial.weights, block, acc);
+    }
+    in_order!(ROWS, acc);
+    let row = line * partials[0].lines.rows() + first + block;
+    let mut rows = *out;
+    each_row!(ROWS, |R| rows.finish::<STEPS>(row + R, acc[R]));
+    out.seen(&rows);
 }
 
 /// Pairs of 16 channels.

@@ -67,6 +67,16 @@ macro_rules! by_steps {
     };
 }
 
+/// Shifts the sums of `$rows` rows left.
+macro_rules! raise {
+    ($rows:ident, $bits:expr, $acc:ident) => {
+        if $bits > 0 {
+            let bits = _mm_cvtsi32_si128($bits as i32);
+            each_row!($rows, |R| $acc[R] = [_mm512_sll_epi32($acc[R][0], bits), _mm512_sll_epi32($acc[R][1], bits)]);
+        }
+    };
+}
+
 /// Constants of a panel, and where its rows go.
 #[derive(Clone, Copy)]
 pub(super) struct Panel<'a> {
@@ -226,4 +236,4 @@ fn store(values: &mut [f32; NR], v: usize, of: __m512) {
     unsafe { _mm512_storeu_ps(values.as_mut_ptr(), of) }
 }
 
-pub(super) use {by_steps, each_row};
+pub(super) use {by_steps, each_row, raise};

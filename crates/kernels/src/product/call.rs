@@ -1,7 +1,7 @@
 //! One call of a product: which outputs are made at once, and from which codes and weights.
 
 use super::{Product, Residual};
-use crate::kernel::{Columns, Ending, Kernel, MR, NR, Pairs, Place, Tile, WideTile};
+use crate::kernel::{Columns, Ending, Kernel, MR, NR, Pairs, Partial, Place, Tile, WideTile};
 use crate::panels::{Packed, panel_len};
 use crate::range::Lanes;
 use crate::shape::Chunk;
@@ -22,6 +22,27 @@ enum Part<'a> {
     Pairs(Lines<'a>, &'a [Pairs]),
 }
 
+/// A digit of the weights by a plane of the codes, and the bits that the sums of those before are shifted left by.
+#[derive(Debug, Clone, Copy)]
+struct Pair {
+    digit: usize,
+    plane: usize,
+    raise: u32,
+}
+
+/// All pairs, from the most significant on; of a value of `2^(bits digit + 8 plane)`.
+fn pairs(digits: usize, planes: usize, bits: u32) -> Vec<Pair> {
+    let power = |digit: usize, plane: usize| bits * digit as u32 + 8 * plane as u32;
+    let mut all: Vec<_> = (0..digits).flat_map(|digit| (0..planes).map(move |plane| (digit, plane))).collect();
+    all.sort_by_key(|&(digit, plane)| std::cmp::Reverse(power(digit, plane)));
+    let before = std::iter::once(None).chain(all.iter().map(|&(digit, plane)| Some(power(digit, plane))));
+    let pair = |(&(digit, plane), before): (&(usize, usize), Option<u32>)| {
+        let power = power(digit, plane);
+        Pair { digit, plane, raise: before.map_or(0, |before| before - power) }
+    };
+    all.iter().zip(before).map(pair).collect()
+}
+
 /// The range of a block's outputs so far, aligned so that no vector of it crosses a cache line.
 #[repr(align(64))]
 struct Aligned(Lanes);
@@ -36,7 +57,9 @@ pub(super) struct Call<'a> {
     line: usize,
     pixel_stride: usize,
     line_stride: usize,
+    /// Complete sums fit i32, and are made of `pairs`.
     pub narrow: bool,
+    pairs: Vec<Pair>,
     /// Every output is finite.
     finite: bool,
     /// Most rows, and most lines, of a part of the output that is made at once.
@@ -91,11 +114,10 @@ impl<'a> Call<'a> {
         let width = codes.size()[1];
         let [height, line] = codes.output(shape);
         let flat = shape.is_pointwise();
-        let digits = match &product.packed {
-            Packed::Limbs(limbs) => limbs.len(),
-            Packed::Words(words) => words.len(),
-        };
-        let single = digits == 1 && codes.planes().len() == 1 && product.chunks.len() == 1;
+        let (digits, bits) = product.packed.digits();
+        let planes = codes.planes().len();
+        let single = (digits, planes) == (1, 1);
+        let fits = single || codes.code_max().saturating_mul(product.largest) <= i64::from(i32::MAX);
         Self {
             kernel,
             product,
@@ -104,7 +126,8 @@ impl<'a> Call<'a> {
             line: if flat { height * line } else { line },
             pixel_stride: shape.strides[1] * shape.channels_in,
             line_stride: shape.strides[0] * width * shape.channels_in,
-            narrow: single && product.shift == 0 && product.means.is_empty(),
+            narrow: fits && digits <= 3 && product.chunks.len() == 1 && product.shift == 0 && product.means.is_empty(),
+            pairs: pairs(digits, planes, bits),
             finite: false,
             run: if shape.is_depthwise() { usize::MAX } else { RUN },
             lines: usize::MAX,
@@ -188,13 +211,29 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// The only product of a layer, and its epilogue.
+    /// The products of a layer, added up in i32, and their epilogue.
     pub(super) fn fused(&self, rows: Rows, panel: usize, place: Place<'_>, lanes: &mut Lanes) {
         let grids = self.codes.grids(rows.image, rows.first, rows.rows * rows.lines);
         let ending = Ending { grids, columns: self.columns(panel), place, lanes };
-        match self.part(rows, panel, [0, 0], &self.product.chunks[0]) {
-            Part::Panel(lines, weights) => self.kernel.fused(&lines, weights, ending),
-            Part::Pairs(lines, weights) => self.kernel.fused_depthwise(&lines, weights, ending),
+        // Arrays by the number of pairs, which is that of limbs by limbs: nothing is allocated here.
+        macro_rules! by_count {
+            ($fused:ident, $part:path, [$($count:literal)*]) => {
+                match self.pairs.len() {
+                    $($count => self.kernel.$fused(
+                        &<[_; $count]>::map(std::array::from_fn(|i| self.pairs[i]), |Pair { digit, plane, raise }| {
+                            let part = self.part(rows, panel, [digit, plane], &self.product.chunks[0]);
+                            let $part(lines, weights) = part else { unreachable!("one kind of weights a layer") };
+                            Partial { lines, weights, raise }
+                        }),
+                        ending,
+                    ),)*
+                    count => unreachable!("{count} pairs of limbs of at most 24 bits"),
+                }
+            };
+        }
+        match self.product.packed {
+            Packed::Limbs(_) => by_count!(fused, Part::Panel, [1 2 3 4 6 9]),
+            Packed::Words(_) => by_count!(fused_depthwise, Part::Pairs, [1 2 3 4 6 9]),
         }
     }
 
@@ -225,10 +264,7 @@ impl<'a> Call<'a> {
     /// Complete sums: all digits, planes and chunks, less the zero point's part, shifted, plus the means' part.
     pub(super) fn wide(&self, rows: Rows, panel: usize, wide: &mut WideTile) {
         let product = self.product;
-        let (digits, digit_bits) = match &product.packed {
-            Packed::Limbs(limbs) => (limbs.len(), 8),
-            Packed::Words(words) => (words.len(), 16),
-        };
+        let (digits, digit_bits) = product.packed.digits();
         let whole = [Chunk { taps: 0..self.taps.offsets().len(), from: 0, depth: 0 }];
         let chunks = if digit_bits == 8 { &product.chunks[..] } else { &whole };
         for digit in 0..digits {
@@ -238,7 +274,7 @@ impl<'a> Call<'a> {
                     self.tile(rows, panel, [digit, plane], chunk, &mut tile);
                     for (wide, tile) in wide.iter_mut().zip(&tile).take(rows.rows) {
                         for (wide, &sum) in wide.iter_mut().zip(tile) {
-                            *wide += i64::from(sum) << (digit_bits * digit + 8 * plane);
+                            *wide += i64::from(sum) << (digit_bits * digit as u32 + 8 * plane as u32);
                         }
                     }
                 }
