@@ -106,7 +106,8 @@ fn fused_of<const ROWS: usize, const STEPS: u8>(
     let row = line * partials[0].lines.rows() + first;
     out.prefetch::<STEPS>(row, ROWS);
     let mut acc = [[_mm512_setzero_si512(); VECTORS]; ROWS];
-    for partial in partials {
+    add!(ROWS, &partials[0].lines.window(line, first, ROWS), partials[0].weights, acc);
+    for partial in &partials[1..] {
         raise!(ROWS, partial.raise, acc);
         add!(ROWS, &partial.lines.window(line, first, ROWS), partial.weights, acc);
     }

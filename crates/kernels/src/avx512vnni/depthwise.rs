@@ -93,7 +93,8 @@ fn strip_of<const ROWS: usize, const STEPS: u8>(
     out: &mut Panel<'_>,
 ) {
     let mut acc = [[_mm512_setzero_si512(); 2]; ROWS];
-    for partial in partials {
+    add!(ROWS, &partials[0].lines.strip(line, first, rows), partials[0].weights, block, acc);
+    for partial in &partials[1..] {
         raise!(ROWS, partial.raise, acc);
         add!(ROWS, &partial.lines.strip(line, first, rows), partial.weights, block, acc);
     }
