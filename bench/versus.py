@@ -74,13 +74,14 @@ def open_vino(path, threads, value):
 
 
 def median(call):
-    """Milliseconds of a call, the median of some."""
+    """Milliseconds of a call, the median of some; then a pause in which its threads stop to spin, which would slow the next."""
     call()
     times = []
     for _ in range(RUNS):
         start = time.perf_counter()
         call()
         times.append(1e3 * (time.perf_counter() - start))
+    time.sleep(0.05)
     return statistics.median(times)
 
 

@@ -58,7 +58,7 @@ pub struct Product {
     chunks: Vec<Chunk>,
     panels: Vec<Panel>,
     sums: Vec<i64>,
-    /// What no channel's sum of weights' magnitudes exceeds.
+    /// What no channel's sum of weights' magnitudes exceeds; the largest number where it was not looked for.
     largest: i64,
     narrow_sums: Vec<[i32; NR]>,
     scales: Vec<[f32; NR]>,
@@ -124,7 +124,8 @@ impl Product {
             shift: epilogue.shift,
             activation: epilogue.activation,
             panels: firsts.map(panel).collect(),
-            largest: packed.largest(&shape),
+            // Of single limbs it is not asked for.
+            largest: if activation_bits > 8 || packed.digits().0 > 1 { packed.largest(&shape) } else { i64::MAX },
             packed,
             sums,
             shape,

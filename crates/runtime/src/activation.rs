@@ -92,10 +92,7 @@ impl Expansion for OnFloat {
         inputs: &'p [TensorProxy],
         outputs: &'p [TensorProxy],
     ) -> InferenceResult {
-        check_input_arity(inputs, 1)?;
-        check_output_arity(outputs, 1)?;
-        s.equals(&inputs[0].datum_type, &outputs[0].datum_type)?;
-        s.equals(&inputs[0].shape, &outputs[0].shape)
+        as_first_input(s, 1, inputs, outputs)
     }
 }
 
@@ -170,11 +167,22 @@ impl Expansion for Bounded {
         inputs: &'p [TensorProxy],
         outputs: &'p [TensorProxy],
     ) -> InferenceResult {
-        check_input_arity(inputs, 1 + usize::from(self.low.is_input()) + usize::from(self.high.is_input()))?;
-        check_output_arity(outputs, 1)?;
-        s.equals(&inputs[0].datum_type, &outputs[0].datum_type)?;
-        s.equals(&inputs[0].shape, &outputs[0].shape)
+        let bounds = usize::from(self.low.is_input()) + usize::from(self.high.is_input());
+        as_first_input(s, 1 + bounds, inputs, outputs)
     }
+}
+
+/// The one output has type and shape of the first of `arity` inputs.
+fn as_first_input<'r, 'p: 'r>(
+    s: &mut Solver<'r>,
+    arity: usize,
+    inputs: &'p [TensorProxy],
+    outputs: &'p [TensorProxy],
+) -> InferenceResult {
+    check_input_arity(inputs, arity)?;
+    check_output_arity(outputs, 1)?;
+    s.equals(&inputs[0].datum_type, &outputs[0].datum_type)?;
+    s.equals(&inputs[0].shape, &outputs[0].shape)
 }
 
 /// Teaches `onnx` the activations; Relu and Clip become clamps.

@@ -47,9 +47,8 @@ impl Model {
             }
             after(index);
         }
-        let output = |&slot: &usize| slots[slot].as_mut().map(Held::share);
-        let outputs: Option<Vec<_>> = self.plan.outputs.iter().map(output).collect();
-        outputs.ok_or_else(|| Error::Graph("an output was never made".to_owned()))
+        let output = |&slot: &usize| made(&mut slots, slot)?.share();
+        self.plan.outputs.iter().map(output).collect::<TractResult<_>>().map_err(Error::graph)
     }
 
     fn step<'a>(
@@ -118,7 +117,7 @@ impl Model {
                 slots[step.outputs[0]] = Some(out);
             }
             Action::Tract { op } => {
-                let mut share = |&slot: &usize| Ok(made(slots, slot)?.share());
+                let mut share = |&slot: &usize| made(slots, slot)?.share();
                 let inputs: TVec<TValue> = step.inputs.iter().map(&mut share).collect::<TractResult<_>>()?;
                 let context = EvalContext { symbols, ..EvalContext::out_of_plan() };
                 let outputs = guarded(|| match op.state(&context)? {

@@ -107,18 +107,13 @@ impl<'a> Held<'a> {
     }
 
     /// The value as the host takes it; from then on the host's, until [`Scratch::give`] takes it back.
-    pub fn share(&mut self) -> TValue {
+    pub fn share(&mut self) -> TractResult<TValue> {
         if let Store::Tensor(tensor) = &mut self.store {
             self.store = Store::Host { value: std::mem::take(tensor).into_tvalue(), own: true };
         }
         match &self.store {
-            Store::Host { value, .. } => value.clone(),
-            Store::Tensor(tensor) => tensor.clone().into_tvalue(),
-            Store::Input(values, shape) => Tensor::from_shape(shape, values).unwrap_or_default().into_tvalue(),
-            Store::Buffer(buffer, shape) => {
-                let values = buffer.floats(shape.iter().product());
-                Tensor::from_shape(shape, values).unwrap_or_default().into_tvalue()
-            }
+            Store::Host { value, .. } => Ok(value.clone()),
+            _ => Ok(Tensor::from_shape(self.shape(), self.floats()?)?.into_tvalue()),
         }
     }
 }
