@@ -97,7 +97,7 @@ fn fused(partials: &[Partial<'_, i8>], mut ending: Ending<'_>) {
     )
 }
 
-#[target_feature(enable = "avx512f,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 fn fused_of<const ROWS: usize, const STEPS: u8>(
     partials: &[Partial<'_, i8>],
     [line, first]: [usize; 2],
@@ -111,7 +111,7 @@ fn fused_of<const ROWS: usize, const STEPS: u8>(
         raise!(ROWS, partial.raise, acc);
         add!(ROWS, &partial.lines.window(line, first, ROWS), partial.weights, acc);
     }
-    let mut block = *out;
+    let mut block = out.of_line(line);
     each_row!(ROWS, |R| block.finish::<STEPS>(row + R, acc[R]));
     out.seen(&block);
 }

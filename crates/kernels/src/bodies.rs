@@ -2,7 +2,7 @@
 //! minimum and maximum, so the result does not depend on how they are vectorised.
 
 use crate::activation::by_activation;
-use crate::kernel::{Columns, Ending, Grids, MR, NR, Pairs, Partial, Place, RowGrid, Tile, WideTile};
+use crate::kernel::{Columns, Ending, Grids, MR, NR, Pairs, Partial, Place, RowGrid, Sink, Tile, WideTile};
 use crate::range::{Lanes, Range, part};
 use crate::window::{Lines, Strip};
 
@@ -32,6 +32,14 @@ impl Sum for i64 {
     }
 }
 
+/// Outputs of a tile and its residual: rows `stride` values apart.
+struct Kept<'a> {
+    values: &'a mut [f32],
+    residual: Option<&'a [f32]>,
+    stride: usize,
+    rows: usize,
+}
+
 /// Finishes columns `first .. first + L` of a tile's rows: scales, bias, residual, activation, in this order. `width` of them are
 /// outputs, the rest is left alone.
 #[inline(always)]
@@ -39,7 +47,7 @@ fn finish_columns<const L: usize>(
     tile: &[[impl Sum; NR]],
     grids: Grids<'_>,
     columns: &Columns<'_>,
-    place: &mut Place<'_>,
+    out: &mut Kept<'_>,
     [first, width]: [usize; 2],
     lanes: &mut Lanes,
     activate: impl Fn(f32) -> f32,
@@ -47,23 +55,23 @@ fn finish_columns<const L: usize>(
     let (sums, scales, bias) =
         (part::<_, L>(columns.sums, first), part::<_, L>(columns.scales, first), part::<_, L>(columns.bias, first));
     let mut seen = lanes.part::<L>(first);
-    for (r, tile) in tile[..place.rows].iter().enumerate() {
+    for (r, tile) in tile[..out.rows].iter().enumerate() {
         let (grid, tile) = (grids.row(r), part::<_, L>(tile, first));
-        let start = r * place.stride + first;
+        let start = r * out.stride + first;
         let mut added = [0f32; L];
-        if let Some(residual) = place.residual {
+        if let Some(residual) = out.residual {
             added[..width].copy_from_slice(&residual[start..][..width]);
         }
         let mut y = [0f32; L];
         for c in 0..L {
             let sum = tile[c].value(grid.zero_point.wrapping_mul(sums[c]));
             let mut value = (sum * grid.scale).mul_add(scales[c], bias[c]);
-            if place.residual.is_some() {
+            if out.residual.is_some() {
                 value += added[c];
             }
             y[c] = activate(value);
         }
-        place.out[start..][..width].copy_from_slice(&y[..width]);
+        out.values[start..][..width].copy_from_slice(&y[..width]);
         for (c, &y) in y[..width].iter().enumerate() {
             seen.add(c, y);
         }
@@ -71,30 +79,56 @@ fn finish_columns<const L: usize>(
     lanes.set_part(first, &seen);
 }
 
-/// Finishes a tile: its columns in runs of `L`, then of 16 and of 8, then what is left.
+/// Finishes a tile's rows: their columns in runs of `L`, then of 16 and of 8, then what is left.
+#[inline(always)]
+fn finish_rows<const L: usize>(
+    tile: &[[impl Sum; NR]],
+    grids: Grids<'_>,
+    columns: &Columns<'_>,
+    (mut out, width): (Kept<'_>, usize),
+    lanes: &mut Lanes,
+    activate: impl Fn(f32) -> f32 + Copy,
+) {
+    let mut first = 0;
+    if L == NR && width == L {
+        return finish_columns::<L>(tile, grids, columns, &mut out, [0, L], lanes, activate);
+    }
+    while width - first >= 16 {
+        finish_columns::<16>(tile, grids, columns, &mut out, [first, 16], lanes, activate);
+        first += 16;
+    }
+    if width - first >= 8 {
+        finish_columns::<8>(tile, grids, columns, &mut out, [first, 8], lanes, activate);
+        first += 8;
+    }
+    if first < width {
+        finish_columns::<8>(tile, grids, columns, &mut out, [first, width - first], lanes, activate);
+    }
+}
+
+/// Finishes a tile, and does with its outputs what their place says.
 #[inline(always)]
 fn finish_tile<const L: usize>(
     tile: &[[impl Sum; NR]],
     grids: Grids<'_>,
     columns: &Columns<'_>,
-    mut place: Place<'_>,
+    place: Place<'_>,
     lanes: &mut Lanes,
     activate: impl Fn(f32) -> f32 + Copy,
 ) {
-    let (width, mut first) = (place.width, 0);
-    if L == NR && width == L {
-        return finish_columns::<L>(tile, grids, columns, &mut place, [0, L], lanes, activate);
+    let Place { out, residual, stride, rows, width, .. } = place;
+    if let Sink::Floats(values) = out {
+        let kept = Kept { values, residual, stride, rows };
+        return finish_rows::<L>(tile, grids, columns, (kept, width), lanes, activate);
     }
-    while width - first >= 16 {
-        finish_columns::<16>(tile, grids, columns, &mut place, [first, 16], lanes, activate);
-        first += 16;
-    }
-    if width - first >= 8 {
-        finish_columns::<8>(tile, grids, columns, &mut place, [first, 8], lanes, activate);
-        first += 8;
-    }
-    if first < width {
-        finish_columns::<8>(tile, grids, columns, &mut place, [first, width - first], lanes, activate);
+    assert!(residual.is_none(), "a residual goes with values that are kept");
+    let mut values = [0f32; MR * NR];
+    let kept = Kept { values: &mut values, residual, stride: NR, rows };
+    finish_rows::<L>(tile, grids, columns, (kept, width), lanes, activate);
+    if let Sink::Codes(codes, grid) = out {
+        for (r, values) in values.chunks_exact(NR).enumerate().take(rows) {
+            quantise(&values[..width], grid, &mut [&mut codes[r * stride..][..width]]);
+        }
     }
 }
 

@@ -76,6 +76,41 @@ impl Codes {
         run::for_lines(&mut self.planes[..self.limbs], n * size[0], line, threads, fill);
     }
 
+    /// Makes room for images `(n, h, w, c)` whose codes [`crate::Product::coded`] makes, with a border of `pads` zeros.
+    ///
+    /// # Panics
+    /// If `grids` has not one grid an image, or of more than eight bits.
+    pub fn prepare_images(&mut self, shape: [usize; 4], pads: [usize; 4], grids: &[RowGrid]) {
+        let [n, h, w, c] = shape;
+        assert_eq!(grids.len(), n, "one grid an image");
+        let [top, left, bottom, right] = pads;
+        let size = [top + h + bottom, left + w + right];
+        self.prepare([n, size[0], size[1], c], grids, false);
+        assert_eq!(self.limbs, 1, "codes of one byte");
+        if pads == [0; 4] || n * h * w * c == 0 {
+            return;
+        }
+        let line = size[1] * c;
+        let images = self.planes[0].bytes_mut(n * size[0] * line).chunks_exact_mut(size[0] * line);
+        for (image, grid) in images.zip(grids) {
+            let zero = grid.zero_point as u8;
+            image[..top * line + left * c].fill(zero);
+            // From the end of a line to the first pixel of the next.
+            for y in top..top + h {
+                let end = (y * size[1] + left + w) * c;
+                let next = if y + 1 == top + h { (y + 1) * line } else { end + (left + right) * c };
+                image[end..next].fill(zero);
+            }
+            image[(top + h) * line..].fill(zero);
+        }
+    }
+
+    /// Codes of an image, for outputs to be written to, and their grid.
+    pub(crate) fn image_mut(&mut self, image: usize) -> (&mut [u8], RowGrid) {
+        let (len, grid) = (self.image_len(), self.grids[image]);
+        (&mut self.planes[0].bytes_mut(self.bytes)[image * len..][..len], grid)
+    }
+
     /// Quantises the rows of a matrix `(m, k)`, one grid a row.
     ///
     /// # Panics

@@ -70,15 +70,30 @@ pub struct Columns<'a> {
     pub finite: bool,
 }
 
+/// What becomes of outputs, from a tile's first value on.
+#[derive(Debug)]
+pub enum Sink<'a> {
+    /// They are kept.
+    Floats(&'a mut [f32]),
+    /// They become codes of one byte on a grid; there is no residual.
+    Codes(&'a mut [u8], &'a RowGrid),
+    /// Only their range is wanted; there is no residual.
+    Range,
+}
+
 /// Where a tile's outputs go: `rows x width` values, `stride` apart, with the residual laid out alike.
 #[derive(Debug)]
 pub struct Place<'a> {
-    /// Output from the tile's first value on.
-    pub out: &'a mut [f32],
+    /// What becomes of them.
+    pub out: Sink<'a>,
     /// Residual from the tile's first value on.
     pub residual: Option<&'a [f32]>,
     /// Values from one row to the next.
     pub stride: usize,
+    /// Rows of a line.
+    pub line: usize,
+    /// Values between the last row of a line and the first of the next, beyond `stride`.
+    pub skip: usize,
     /// Rows.
     pub rows: usize,
     /// Channels, at most [`NR`].
@@ -111,16 +126,21 @@ pub struct Ending<'a> {
 }
 
 impl Ending<'_> {
-    /// The ending of `rows` rows from row `first` on.
+    /// The ending of `rows` rows of one line from row `first` on.
     #[inline(always)]
     pub fn part(&mut self, first: usize, rows: usize) -> Ending<'_> {
-        let start = first * self.place.stride;
+        let start = first * self.place.stride + first / self.place.line * self.place.skip;
         let grids = match self.grids {
             Grids::Same(grid) => Grids::Same(grid),
             Grids::Each(grids) => Grids::Each(&grids[first..first + rows]),
         };
+        let out = match &mut self.place.out {
+            Sink::Floats(out) => Sink::Floats(&mut out[start..]),
+            Sink::Codes(out, grid) => Sink::Codes(&mut out[start..], grid),
+            Sink::Range => Sink::Range,
+        };
         let place = Place {
-            out: &mut self.place.out[start..],
+            out,
             residual: self.place.residual.map(|residual| &residual[start..]),
             rows,
             ..self.place

@@ -219,6 +219,43 @@ impl Product {
             call.finish(rows, panel, &wide, place, lanes);
         })
     }
+
+    /// Whether outputs on these codes can become codes at once: whether the sums fit i32.
+    pub fn makes_codes(&self, kernel: &dyn Kernel, codes: &Codes) -> bool {
+        Call::new(kernel, self, codes).narrow
+    }
+
+    /// The outputs as codes of `next`, which was prepared for them with a border of `pads`, on grids that its caller believes to
+    /// be theirs; returns their ranges, which show whether they are. Where an image's range exceeds that of its grid, its codes
+    /// mean nothing.
+    ///
+    /// # Panics
+    /// If `next` has another shape, or unless [`Product::makes_codes`].
+    pub fn coded(
+        &self,
+        kernel: &dyn Kernel,
+        codes: &Codes,
+        (next, pads): (&mut Codes, [usize; 4]),
+        threads: usize,
+    ) -> Vec<Range> {
+        let call = Call::new(kernel, self, codes);
+        assert!(call.narrow, "sums of 64 bits");
+        let [height, width] = codes.output(&self.shape);
+        let size = [pads[0] + height + pads[2], pads[1] + width + pads[3]];
+        let fits = (next.images(), next.size(), next.channels()) == (codes.images(), size, self.shape.channels_out);
+        assert!(fits, "codes prepared for other outputs");
+        call.drive_codes(next, pads, threads)
+    }
+
+    /// The ranges of the outputs, which are not kept.
+    ///
+    /// # Panics
+    /// Unless [`Product::makes_codes`].
+    pub fn ranges(&self, kernel: &dyn Kernel, codes: &Codes, threads: usize) -> Vec<Range> {
+        let call = Call::new(kernel, self, codes);
+        assert!(call.narrow, "sums of 64 bits");
+        call.drive_range(threads)
+    }
 }
 
 /// Values by channel laid out by panel, zero beyond each group's channels.

@@ -85,7 +85,7 @@ pub(super) fn fused_depthwise(partials: &[Partial<'_, Pairs>], mut ending: Endin
     )
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 fn strip_of<const ROWS: usize, const STEPS: u8>(
     partials: &[Partial<'_, Pairs>],
     [line, first, rows]: [usize; 3],
@@ -100,7 +100,7 @@ fn strip_of<const ROWS: usize, const STEPS: u8>(
     }
     in_order!(ROWS, acc);
     let row = line * partials[0].lines.rows() + first + block;
-    let mut rows = *out;
+    let mut rows = out.of_line(line);
     each_row!(ROWS, |R| rows.finish::<STEPS>(row + R, acc[R]));
     out.seen(&rows);
 }

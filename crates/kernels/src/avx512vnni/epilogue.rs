@@ -7,19 +7,21 @@
 use std::arch::x86_64::*;
 
 use crate::Activation;
-use crate::kernel::{Columns, Ending, Grids, NR, RowGrid};
+use crate::kernel::{Columns, Ending, Grids, NR, RowGrid, Sink};
 use crate::range::Lanes;
 
 /// Vectors across a panel.
 pub(super) const VECTORS: usize = NR / 16;
 
 /// Bits of `STEPS`: a residual is added, outputs are raised to the smallest, lowered to the largest; a panel of fewer than `NR`
-/// channels; a grid a row.
+/// channels; a grid a row; outputs that become codes, or of which only the range is wanted.
 pub(super) const RESIDUAL: u8 = 1;
 pub(super) const LOW: u8 = 2;
 pub(super) const HIGH: u8 = 4;
 pub(super) const MASKED: u8 = 8;
 pub(super) const EACH: u8 = 16;
+pub(super) const CODES: u8 = 32;
+pub(super) const RANGE: u8 = 64;
 
 /// The bits of an ending that this epilogue does: a clamp or none, and outputs that are all finite before it.
 pub(super) fn steps(ending: &Ending<'_>) -> Option<u8> {
@@ -28,7 +30,12 @@ pub(super) fn steps(ending: &Ending<'_>) -> Option<u8> {
     let rows = bit(place.width < NR, MASKED) | bit(matches!(ending.grids, Grids::Each(_)), EACH);
     let Activation::Clamp { low, high } = columns.activation else { return None };
     let bounds = bit(low > f32::NEG_INFINITY, LOW) | bit(high < f32::INFINITY, HIGH);
-    columns.finite.then_some(bounds | rows | bit(place.residual.is_some(), RESIDUAL))
+    let sink = match place.out {
+        Sink::Floats(_) => 0,
+        Sink::Codes(..) => CODES,
+        Sink::Range => RANGE,
+    };
+    columns.finite.then_some(bounds | rows | sink | bit(place.residual.is_some(), RESIDUAL))
 }
 
 /// Runs `$one(row)` for every row below `$rows`, which is known at compile time: the code of each row stands for itself, so that
@@ -49,11 +56,13 @@ macro_rules! each_row {
 /// Runs `$one` for the steps of an ending that have code of their own, as the constant `STEPS`, and otherwise `$other`.
 macro_rules! by_steps {
     ($ending:expr, |$steps:ident| $one:block, $other:block) => {{
-        use $crate::avx512vnni::epilogue::{EACH, HIGH, LOW, MASKED, RESIDUAL};
+        use $crate::avx512vnni::epilogue::{CODES, EACH, HIGH, LOW, MASKED, RANGE, RESIDUAL};
         const BOUNDED: u8 = LOW | HIGH;
         by_steps!(@ $ending, $steps, $one, $other, [
             (0) (LOW) (BOUNDED) (RESIDUAL) (RESIDUAL | LOW)
             (MASKED) (LOW | MASKED) (BOUNDED | MASKED) (RESIDUAL | MASKED) (EACH) (LOW | EACH)
+            (LOW | CODES) (LOW | CODES | MASKED) (BOUNDED | CODES) (BOUNDED | CODES | MASKED)
+            (LOW | RANGE) (LOW | RANGE | MASKED)
         ])
     }};
     (@ $ending:expr, $steps:ident, $one:block, $other:block, [$(($bits:expr))*]) => {
@@ -90,8 +99,17 @@ pub(super) struct Panel<'a> {
     low: __m512,
     high: __m512,
     out: *mut f32,
+    codes: *mut u8,
+    /// Inverse of the step, zero point and largest code of the codes' grid.
+    inv: __m512,
+    zero_point: __m512i,
+    code_max: __m512i,
     residual: *const f32,
     stride: usize,
+    /// Rows of a line, values beyond `stride` from one line to the next, and these before the line at hand.
+    line: usize,
+    skip: usize,
+    skipped: usize,
     rows: usize,
     /// Range so far.
     smallest: [__m512; VECTORS],
@@ -105,8 +123,14 @@ impl<'a> Panel<'a> {
     pub(super) fn new(ending: &mut Ending<'a>) -> Self {
         let Ending { grids, columns, place, lanes } = ending;
         let (rows, width) = (place.rows, place.width);
-        let end = rows.saturating_sub(1) * place.stride + width;
-        assert!(rows > 0 && (1..=NR).contains(&width) && end <= place.out.len(), "rows of an output");
+        let last = rows.saturating_sub(1);
+        let end = last * place.stride + last / place.line * place.skip + width;
+        let (out, codes, coded, len) = match &mut place.out {
+            Sink::Floats(out) => (out.as_mut_ptr(), std::ptr::null_mut(), None, out.len()),
+            Sink::Codes(codes, grid) => (std::ptr::null_mut(), codes.as_mut_ptr(), Some(*grid), codes.len()),
+            Sink::Range => (std::ptr::null_mut(), std::ptr::null_mut(), None, end),
+        };
+        assert!(rows > 0 && (1..=NR).contains(&width) && end <= len, "rows of an output");
         let grid = match grids {
             Grids::Same(grid) => **grid,
             Grids::Each(_) => RowGrid { scale: 0.0, inv: 0.0, inv_wide: 0.0, zero_point: 1, code_max: 0 },
@@ -125,9 +149,16 @@ impl<'a> Panel<'a> {
             low: _mm512_set1_ps(low),
             high: _mm512_set1_ps(high),
             rows,
-            out: place.out.as_mut_ptr(),
+            out,
+            codes,
+            inv: _mm512_set1_ps(coded.map_or(0.0, |grid| grid.inv)),
+            zero_point: _mm512_set1_epi32(coded.map_or(0, |grid| grid.zero_point)),
+            code_max: _mm512_set1_epi32(coded.map_or(0, |grid| grid.code_max)),
             residual: place.residual.map_or(std::ptr::null(), <[f32]>::as_ptr),
             stride: place.stride,
+            line: place.line,
+            skip: place.skip,
+            skipped: 0,
             smallest: [load(smallest, 0), load(smallest, 1)],
             largest: [load(largest, 0), load(largest, 1)],
         }
@@ -146,9 +177,17 @@ impl<'a> Panel<'a> {
         }
     }
 
-    /// Finishes the sums of a row.
+    /// A copy for rows of line `line`, which stays in registers.
     #[inline]
     #[target_feature(enable = "avx512f")]
+    pub(super) fn of_line(&self, line: usize) -> Self {
+        assert!(line == 0 || line * self.line < self.rows, "a line of the panel");
+        Self { skipped: line * self.skip, ..*self }
+    }
+
+    /// Finishes the sums of a row of the line at hand.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
     pub(super) fn finish<const STEPS: u8>(&mut self, row: usize, sums: [__m512i; VECTORS]) {
         assert!(row < self.rows, "a row of the panel");
         let (mut zero, mut scale) = (self.zero, self.scale);
@@ -157,8 +196,9 @@ impl<'a> Panel<'a> {
             zero = [_mm512_mullo_epi32(zero[0], zero_point), _mm512_mullo_epi32(zero[1], zero_point)];
             scale = _mm512_set1_ps(grids[row].scale);
         }
+        let start = row * self.stride + self.skipped;
         for (v, sums) in sums.into_iter().enumerate() {
-            let (at, mask) = (row * self.stride + 16 * v, self.masks[v]);
+            let (at, mask) = (start + 16 * v, self.masks[v]);
             if STEPS & MASKED != 0 && mask == 0 {
                 break;
             }
@@ -174,18 +214,48 @@ impl<'a> Panel<'a> {
             if STEPS & HIGH != 0 {
                 y = _mm512_min_ps(self.high, y);
             }
-            if STEPS & MASKED == 0 || mask == 0xffff {
-                // Whole lines, which masked stores would be slower to write.
-                // SAFETY: `new` checked `width` values of every row against the output, and these are 16 of them.
-                unsafe { _mm512_storeu_ps(self.out.wrapping_add(at), y) }
+            let whole = STEPS & MASKED == 0 || mask == 0xffff;
+            if STEPS & CODES != 0 {
+                self.code(at, y, if whole { None } else { Some(mask) });
+            } else if STEPS & RANGE == 0 {
+                self.keep(at, y, if whole { None } else { Some(mask) });
+            }
+            if whole {
                 self.smallest[v] = _mm512_min_ps(y, self.smallest[v]);
                 self.largest[v] = _mm512_max_ps(y, self.largest[v]);
             } else {
-                // SAFETY: as above; the mask keeps to `width`.
-                unsafe { _mm512_mask_storeu_ps(self.out.wrapping_add(at), mask, y) }
                 self.smallest[v] = _mm512_mask_min_ps(self.smallest[v], mask, y, self.smallest[v]);
                 self.largest[v] = _mm512_mask_max_ps(self.largest[v], mask, y, self.largest[v]);
             }
+        }
+    }
+
+    /// Writes 16 outputs, or those of a mask, which whole lines are quicker without.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn keep(&self, at: usize, y: __m512, mask: Option<__mmask16>) {
+        let out = self.out.wrapping_add(at);
+        match mask {
+            // SAFETY: `new` checked `width` values of every row against the output, and these are 16 of them.
+            None => unsafe { _mm512_storeu_ps(out, y) },
+            // SAFETY: as above; the mask keeps to `width`.
+            Some(mask) => unsafe { _mm512_mask_storeu_ps(out, mask, y) },
+        }
+    }
+
+    /// Writes the codes of 16 outputs, or of those of a mask: those of [`crate::bodies::quantise`], as `cvtps` rounds ties to
+    /// even too. Where values leave the grid's range any codes may come out.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    fn code(&self, at: usize, y: __m512, mask: Option<__mmask16>) {
+        let steps = _mm512_add_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(y, self.inv)), self.zero_point);
+        let codes = _mm512_min_epi32(_mm512_max_epi32(steps, _mm512_setzero_si512()), self.code_max);
+        let (codes, out) = (_mm512_cvtepi32_epi8(codes), self.codes.wrapping_add(at));
+        match mask {
+            // SAFETY: `new` checked `width` codes of every row against the plane, and these are 16 of them.
+            None => unsafe { _mm_storeu_si128(out.cast(), codes) },
+            // SAFETY: as above; the mask keeps to `width`.
+            Some(mask) => unsafe { _mm_mask_storeu_epi8(out.cast(), mask, codes) },
         }
     }
 

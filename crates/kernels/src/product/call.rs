@@ -1,7 +1,7 @@
 //! One call of a product: which outputs are made at once, and from which codes and weights.
 
 use super::{Product, Residual};
-use crate::kernel::{Columns, Ending, Kernel, MR, NR, Pairs, Partial, Place, Tile, WideTile};
+use crate::kernel::{Columns, Ending, Kernel, MR, NR, Pairs, Partial, Place, Sink, Tile, WideTile};
 use crate::panels::{Packed, panel_len};
 use crate::range::Lanes;
 use crate::shape::Chunk;
@@ -94,16 +94,71 @@ impl<'a> Call<'a> {
             let mut lanes = Aligned(Lanes::EMPTY);
             self.for_runs(image, start, block.len(), |rows, panel, offset| {
                 let absolute = image * image_len + start + offset;
-                let place = Place {
-                    out: &mut block[offset..],
-                    residual: residual.map(|residual| &residual.values[absolute..]),
-                    stride: self.product.shape.channels_out,
-                    rows: rows.rows * rows.lines,
-                    width: self.product.panels[panel].width,
-                };
+                let residual = residual.map(|residual| &residual.values[absolute..]);
+                let place = self.place(rows, panel, Sink::Floats(&mut block[offset..]), residual);
                 part(&self, rows, panel, absolute, place, &mut lanes.0);
             });
             lanes.0.range()
+        });
+        run::united(self.codes.images(), parts)
+    }
+
+    /// Where outputs go that lie close together.
+    fn place<'b>(&self, rows: Rows, panel: usize, out: Sink<'b>, residual: Option<&'b [f32]>) -> Place<'b> {
+        Place {
+            out,
+            residual,
+            stride: self.product.shape.channels_out,
+            line: rows.rows,
+            skip: 0,
+            rows: rows.rows * rows.lines,
+            width: self.product.panels[panel].width,
+        }
+    }
+
+    /// Makes the outputs as codes, which lie in `next` with `pads` around them; returns their ranges.
+    pub(super) fn drive_codes(mut self, next: &mut Codes, pads: [usize; 4], threads: usize) -> Vec<Range> {
+        let [height, width] = self.codes.output(&self.product.shape);
+        let [top, left, _, right] = pads;
+        let channels = self.product.shape.channels_out;
+        // Pixels of a line of the codes are one after the other; beyond it they may not be.
+        (self.line, self.finite) = (if pads == [0; 4] { self.line } else { width }, self.outputs_are_finite(0.0));
+        let (line, skip) = ((left + width + right) * channels, (left + right) * channels);
+        let (_, block) = self.blocks(self.codes.images() * height * width * channels, threads);
+        let block = (block / (width * channels)).max(1) * line;
+        let one = |image: usize| {
+            let (codes, grid) = next.image_mut(image);
+            let inner = &mut codes[top * line..(top + height) * line];
+            let len = inner.len();
+            let parts = run::map_blocks(inner, len, block, threads, |_, start, codes| {
+                let mut lanes = Aligned(Lanes::EMPTY);
+                let (first, lines) = (start / line, codes.len() / line);
+                self.for_runs(image, first * width * channels, lines * width * channels, |rows, panel, offset| {
+                    let start = offset + offset / (width * channels) * skip + left * channels;
+                    let place = self.place(rows, panel, Sink::Codes(&mut codes[start..], &grid), None);
+                    self.fused(rows, panel, Place { skip, ..place }, &mut lanes.0);
+                });
+                lanes.0.range()
+            });
+            parts.iter().fold(Range::EMPTY, |all, part| all.union(part.1))
+        };
+        (0..self.codes.images()).map(one).collect()
+    }
+
+    /// The ranges of the outputs, which are not kept.
+    pub(super) fn drive_range(mut self, threads: usize) -> Vec<Range> {
+        self.finite = self.outputs_are_finite(0.0);
+        let [height, width] = self.codes.output(&self.product.shape);
+        let total = self.codes.images() * height * width * self.product.shape.channels_out;
+        let (image_len, block_len) = self.blocks(total, threads);
+        let per_image = image_len.div_ceil(block_len.max(1));
+        let parts = run::map(self.codes.images() * per_image, threads, |index| {
+            let (image, start) = (index / per_image, index % per_image * block_len);
+            let mut lanes = Aligned(Lanes::EMPTY);
+            self.for_runs(image, start, block_len.min(image_len - start), |rows, panel, _| {
+                self.fused(rows, panel, self.place(rows, panel, Sink::Range, None), &mut lanes.0);
+            });
+            (image, lanes.0.range())
         });
         run::united(self.codes.images(), parts)
     }

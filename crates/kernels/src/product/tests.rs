@@ -6,6 +6,8 @@ use fpxint_reference::{
     Convolution, Pattern, adversarial_i8, adversarial_i16, adversarial_u8, convolution, gemm, sizes,
 };
 
+mod coded;
+
 /// A grid on which the value of code `u` is `u - zp`, so that any codes can be fed in as floats.
 fn unit_grid(zero_point: i32, limbs: u32) -> RowGrid {
     RowGrid { scale: 1.0, inv: 1.0, inv_wide: 1.0, zero_point, code_max: (1i64 << (8 * limbs)) as i32 - 1 }
