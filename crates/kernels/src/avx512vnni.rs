@@ -83,7 +83,7 @@ fn fused(partials: &[Partial<'_, i8>], mut ending: Ending<'_>) {
     by_steps!(
         ending,
         |STEPS| {
-            let mut out = Panel::new(&mut ending);
+            let mut out = Panel::new::<STEPS>(&mut ending);
             for (line, first, rows) in partials[0].lines.tiles() {
                 of_rows!(rows, fused_of, [STEPS], (partials, [line, first], &mut out));
             }
@@ -105,10 +105,12 @@ fn fused_of<const ROWS: usize, const STEPS: u8>(
 ) {
     let row = line * partials[0].lines.rows() + first;
     out.prefetch::<STEPS>(row, ROWS);
-    let mut acc = [[_mm512_setzero_si512(); VECTORS]; ROWS];
+    let rest = &partials[1..];
+    let start = if rest.is_empty() { out.start::<STEPS>() } else { [_mm512_setzero_si512(); VECTORS] };
+    let mut acc = [start; ROWS];
     add!(ROWS, &partials[0].lines.window(line, first, ROWS), partials[0].weights, acc);
-    for partial in &partials[1..] {
-        raise!(ROWS, partial.raise, acc);
+    for (i, partial) in rest.iter().enumerate() {
+        raise!(ROWS, partial.raise, acc, (i + 1 == rest.len()).then(|| out.start::<STEPS>()));
         add!(ROWS, &partial.lines.window(line, first, ROWS), partial.weights, acc);
     }
     let mut block = out.of_line(line);

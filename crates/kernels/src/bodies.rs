@@ -117,17 +117,19 @@ fn finish_tile<const L: usize>(
     activate: impl Fn(f32) -> f32 + Copy,
 ) {
     let Place { out, residual, stride, rows, width, .. } = place;
-    if let Sink::Floats(values) = out {
-        let kept = Kept { values, residual, stride, rows };
-        return finish_rows::<L>(tile, grids, columns, (kept, width), lanes, activate);
-    }
-    assert!(residual.is_none(), "a residual goes with values that are kept");
-    let mut values = [0f32; MR * NR];
-    let kept = Kept { values: &mut values, residual, stride: NR, rows };
-    finish_rows::<L>(tile, grids, columns, (kept, width), lanes, activate);
-    if let Sink::Codes(codes, grid) = out {
-        for (r, values) in values.chunks_exact(NR).enumerate().take(rows) {
-            quantise(&values[..width], grid, &mut [&mut codes[r * stride..][..width]]);
+    match out {
+        Sink::Floats(values) => {
+            let kept = Kept { values, residual, stride, rows };
+            finish_rows::<L>(tile, grids, columns, (kept, width), lanes, activate);
+        }
+        Sink::Codes(codes, grid) => {
+            assert!(residual.is_none(), "a residual goes with values that are kept");
+            let mut values = [0f32; MR * NR];
+            let kept = Kept { values: &mut values, residual, stride: NR, rows };
+            finish_rows::<L>(tile, grids, columns, (kept, width), lanes, activate);
+            for (r, values) in values.chunks_exact(NR).enumerate().take(rows) {
+                quantise(&values[..width], grid, &mut [&mut codes[r * stride..][..width]]);
+            }
         }
     }
 }

@@ -77,8 +77,6 @@ pub enum Sink<'a> {
     Floats(&'a mut [f32]),
     /// They become codes of one byte on a grid; there is no residual.
     Codes(&'a mut [u8], &'a RowGrid),
-    /// Only their range is wanted; there is no residual.
-    Range,
 }
 
 /// Where a tile's outputs go: `rows x width` values, `stride` apart, with the residual laid out alike.
@@ -137,14 +135,8 @@ impl Ending<'_> {
         let out = match &mut self.place.out {
             Sink::Floats(out) => Sink::Floats(&mut out[start..]),
             Sink::Codes(out, grid) => Sink::Codes(&mut out[start..], grid),
-            Sink::Range => Sink::Range,
         };
-        let place = Place {
-            out,
-            residual: self.place.residual.map(|residual| &residual[start..]),
-            rows,
-            ..self.place
-        };
+        let place = Place { out, residual: self.place.residual.map(|residual| &residual[start..]), rows, ..self.place };
         Ending { grids, columns: self.columns, place, lanes: self.lanes }
     }
 }

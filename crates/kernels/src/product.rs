@@ -246,16 +246,6 @@ impl Product {
         assert!(fits, "codes prepared for other outputs");
         call.drive_codes(next, pads, threads)
     }
-
-    /// The ranges of the outputs, which are not kept.
-    ///
-    /// # Panics
-    /// Unless [`Product::makes_codes`].
-    pub fn ranges(&self, kernel: &dyn Kernel, codes: &Codes, threads: usize) -> Vec<Range> {
-        let call = Call::new(kernel, self, codes);
-        assert!(call.narrow, "sums of 64 bits");
-        call.drive_range(threads)
-    }
 }
 
 /// Values by channel laid out by panel, zero beyond each group's channels.

@@ -17,6 +17,12 @@ impl Range {
     /// The range of no values: zero alone.
     pub const EMPTY: Range = Range { low: 0.0, high: 0.0, odd: false };
 
+    /// The range of two finite values.
+    pub fn of(low: f32, high: f32) -> Range {
+        let (low, high) = (if low < 0.0 { low } else { 0.0 }, if high > 0.0 { high } else { 0.0 });
+        Range { low, high, odd: !(low.is_finite() && high.is_finite()) }
+    }
+
     /// The range of both.
     pub fn union(self, other: Range) -> Range {
         Range {

@@ -197,6 +197,18 @@ impl<'a> Strip<'a> {
         self.data.as_ptr()
     }
 
+    /// Offsets of the taps.
+    #[inline(always)]
+    pub fn taps(&self) -> &'a [usize] {
+        self.taps
+    }
+
+    /// Offsets of taps `2 i` and `2 i + 1`; an odd last tap is its own partner.
+    #[inline(always)]
+    pub fn pair(&self, i: usize) -> [usize; 2] {
+        [self.taps[2 * i], self.taps[(2 * i + 1).min(self.taps.len() - 1)]]
+    }
+
     /// Offsets of the taps, two at a time; an odd last tap is its own partner.
     #[inline(always)]
     pub fn pairs(&self) -> impl Iterator<Item = [usize; 2]> + 'a {

@@ -145,6 +145,12 @@ impl Model {
         let input = made(slots, step.inputs[0])?;
         let shape = output_shape(&layer.geometry, input.shape())?;
         let (coding, codes) = self.codes(layer, input, scratch)?;
+        if let (1, None) = (step.inputs.len(), &self.worker)
+            && let Some(out) = self.coded(index, step, (&codes, &shape), scratch)
+        {
+            made(slots, step.inputs[0])?.codes.push((coding, codes));
+            return Ok(out);
+        }
         let mut out = scratch.take(&shape, self.plan.to_host[step.outputs[0]])?;
         let residual = step.inputs.get(1).map(|&slot| read(slots, slot)).transpose()?;
         if let Some(residual) = residual {
@@ -165,6 +171,7 @@ impl Model {
                 product.finish(self.kernel, &codes, &scratch.sums, residual, y, self.threads)
             }
         };
+        self.note(index, &ranges);
         out.ranges = matches!(layer.geometry, Geometry::Conv(_)).then_some(ranges);
         made(slots, step.inputs[0])?.codes.push((coding, codes));
         Ok(out)
@@ -172,16 +179,16 @@ impl Model {
 
     /// The codes of a layer's input, which another layer may have made already. Notes the range of images where it is measured.
     fn codes(&self, layer: &Layer, input: &mut Held<'_>, scratch: &mut Scratch) -> TractResult<(Coding, Codes)> {
-        let (x, shape) = (input.floats()?, input.shape());
         let images = match &layer.geometry {
             Geometry::MatMul(_) => None,
-            Geometry::Conv(g) => Some((image_size(g, shape), g)),
+            Geometry::Conv(g) => Some((image_size(g, input.shape()), g)),
         };
         let pads = images.map(|([_, h, w, _], g)| g.pads([h, w]));
         let coding = Coding { pads, activations: layer.activations };
         if let Some(known) = input.codes.iter().position(|(known, _)| *known == coding) {
             return Ok(input.codes.swap_remove(known));
         }
+        let x = input.floats()?;
         let mut codes = scratch.codes.pop().unwrap_or_default();
         let grids = &mut scratch.grids;
         grids.clear();
@@ -208,7 +215,7 @@ impl Model {
 }
 
 /// Images, height, width and channels of a convolution's input; a 1-D one has height 1.
-fn image_size(g: &ConvGeometry, shape: &[usize]) -> [usize; 4] {
+pub(crate) fn image_size(g: &ConvGeometry, shape: &[usize]) -> [usize; 4] {
     let h = if g.spatial_rank == 2 { shape[1] } else { 1 };
     [shape[0], h, shape[shape.len() - 2], g.channels_in]
 }

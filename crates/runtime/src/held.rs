@@ -32,6 +32,8 @@ pub(crate) enum Store<'a> {
     Buffer(Buffer, TVec<usize>),
     /// In a tensor of ours, for the host to read.
     Tensor(Tensor),
+    /// Nowhere but in its codes.
+    Codes(TVec<usize>),
     /// As the host takes and makes values; `own` is a tensor of ours.
     Host { value: TValue, own: bool },
 }
@@ -69,11 +71,16 @@ impl<'a> Held<'a> {
         Self::new(Store::Host { value, own: false })
     }
 
+    /// A value of which there are only codes.
+    pub fn coded(shape: &[usize]) -> Self {
+        Self::new(Store::Codes(shape.into()))
+    }
+
     /// Dimensions.
     pub fn shape(&self) -> &[usize] {
         match &self.store {
             Store::Input(_, shape) => shape,
-            Store::Buffer(_, shape) => shape,
+            Store::Buffer(_, shape) | Store::Codes(shape) => shape,
             Store::Tensor(tensor) => tensor.shape(),
             Store::Host { value, .. } => value.shape(),
         }
@@ -85,6 +92,7 @@ impl<'a> Held<'a> {
             Store::Input(values, _) => Ok(values),
             Store::Buffer(buffer, shape) => Ok(buffer.floats(shape.iter().product())),
             Store::Tensor(tensor) => tensor.try_as_plain_ram()?.as_slice::<f32>(),
+            Store::Codes(_) => bail!("a value of which there are only codes is read"),
             Store::Host { value, .. } => value.try_as_plain_ram()?.as_slice::<f32>(),
         }
     }
@@ -102,7 +110,7 @@ impl<'a> Held<'a> {
             Store::Tensor(tensor) => {
                 tensor.to_plain_array_view_mut::<f32>()?.into_slice().context("a tensor that is not contiguous")
             }
-            Store::Input(..) | Store::Host { .. } => bail!("a value that is not ours is written"),
+            Store::Input(..) | Store::Codes(_) | Store::Host { .. } => bail!("a value that is not ours is written"),
         }
     }
 
@@ -152,7 +160,7 @@ impl Scratch {
                 let tensor = value.into_tensor();
                 self.tensors.entry(tensor.len()).or_default().push(tensor);
             }
-            Store::Input(..) | Store::Host { .. } => {}
+            Store::Input(..) | Store::Codes(_) | Store::Host { .. } => {}
         }
     }
 

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod activation;
+mod coded;
 mod error;
 mod execute;
 mod float;

@@ -1,5 +1,6 @@
 //! A loaded model: its plan, its packed layers, and what it reports of itself.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -8,10 +9,11 @@ use fpxint_kernels::{Kernel, Pooling};
 use rayon::prelude::*;
 use tract_onnx::prelude::*;
 
+use crate::coded::{Met, readers};
 use crate::error::guarded;
 use crate::held::Scratch;
 use crate::layer::{Layer, LayerReport, pack};
-use crate::plan::{Action, Plan, Step, plan};
+use crate::plan::{Action, Plan, Slot, Step, plan};
 use crate::survey::layer_macs;
 use crate::value::{Port, match_inputs};
 use crate::{Error, Outputs, Value, graph, placeholder};
@@ -90,6 +92,10 @@ pub struct Model {
     pub(crate) worker: Option<Worker>,
     pub(crate) scratch: Mutex<Vec<Scratch>>,
     pub(crate) sources: Vec<graph::Input>,
+    /// By the slot of a value that only convolutions multiply: these layers.
+    pub(crate) readers: HashMap<Slot, Vec<usize>>,
+    /// By layer, what its outputs lately did.
+    pub(crate) met: Vec<Met>,
     /// Multiply-accumulates of every layer, in the symbols of the inputs.
     macs: Vec<TDim>,
     pool: Option<rayon::ThreadPool>,
@@ -143,6 +149,8 @@ impl Model {
             worker: options.worker.clone(),
             scratch: Mutex::new(Vec::new()),
             macs: guarded(|| Ok(layer_macs(&typed, total))).map_err(Error::graph)?,
+            readers: readers(&plan, &layers),
+            met: layers.iter().map(|_| Met::default()).collect(),
             plan,
             layers,
             kernel,

@@ -1,9 +1,10 @@
 //! Depthwise strips by `vpdpwssd` on 512 bits, in blocks of up to seven rows of 32 channels; see [`crate::x86`] for how taps are
 //! paired and why sums are exact.
 
+use std::arch::asm;
 use std::arch::x86_64::*;
 
-use super::epilogue::{Panel, by_steps, each_row, raise};
+use super::epilogue::{CODES, DEPTHWISE, Panel, by_steps, each_row, quads, raise};
 use super::store_512;
 use crate::bodies;
 use crate::kernel::{Ending, NR, Pairs, Partial, Tile};
@@ -17,17 +18,19 @@ macro_rules! add {
         let (strip, weights, first): (&Strip<'_>, &[Pairs], usize) = ($strip, $weights, $first);
         assert!(first + $rows <= strip.rows(), "rows of a strip");
         let start = strip.as_ptr().wrapping_add(first * strip.row_stride());
-        for ([a, b], weights) in strip.pairs().zip(weights) {
+        assert_eq!(weights.len(), strip.taps().len().div_ceil(2), "pairs of taps");
+        for (i, weights) in weights.iter().enumerate() {
+            let [a, b] = strip.pair(i);
             let (halves, _) = weights.as_chunks();
             let [w0, w1] = [weights_512(&halves[0]), weights_512(&halves[1])];
-            let w = [_mm512_shuffle_i32x4::<0b10_00_10_00>(w0, w1), _mm512_shuffle_i32x4::<0b11_01_11_01>(w0, w1)];
+            let w = quads([w0, w1]);
             let (a, b) = (start.wrapping_add(a), start.wrapping_add(b));
             each_row!($rows, |R| {
                 let row = R * strip.row_stride();
                 let (a, b) = (codes_512(a.wrapping_add(row)), codes_512(b.wrapping_add(row)));
                 $acc[R] = [
-                    _mm512_dpwssd_epi32($acc[R][0], _mm512_unpacklo_epi16(a, b), w[0]),
-                    _mm512_dpwssd_epi32($acc[R][1], _mm512_unpackhi_epi16(a, b), w[1]),
+                    dot($acc[R][0], _mm512_unpacklo_epi16(a, b), w[0]),
+                    dot($acc[R][1], _mm512_unpackhi_epi16(a, b), w[1]),
                 ];
             });
         }
@@ -70,10 +73,11 @@ pub(super) fn fused_depthwise(partials: &[Partial<'_, Pairs>], mut ending: Endin
     by_steps!(
         ending,
         |STEPS| {
-            let mut out = Panel::new(&mut ending);
+            const ORDER: u8 = STEPS | DEPTHWISE;
+            let mut out = Panel::new::<ORDER>(&mut ending);
             for (line, first, rows) in partials[0].lines.tiles() {
                 let tile = [line, first, rows];
-                by_rows!(rows, 7, [1 2 3 4 5 6 7], |block| strip_of<STEPS>(partials, tile, block, &mut out));
+                by_rows!(rows, 7, [1 2 3 4 5 6 7], |block| strip_of<ORDER>(partials, tile, block, &mut out));
             }
             out.end(ending.lanes);
         },
@@ -92,17 +96,32 @@ fn strip_of<const ROWS: usize, const STEPS: u8>(
     block: usize,
     out: &mut Panel<'_>,
 ) {
-    let mut acc = [[_mm512_setzero_si512(); 2]; ROWS];
+    let rest = &partials[1..];
+    let start = if rest.is_empty() { out.start::<STEPS>() } else { [_mm512_setzero_si512(); 2] };
+    let mut acc = [start; ROWS];
     add!(ROWS, &partials[0].lines.strip(line, first, rows), partials[0].weights, block, acc);
-    for partial in &partials[1..] {
-        raise!(ROWS, partial.raise, acc);
+    for (i, partial) in rest.iter().enumerate() {
+        raise!(ROWS, partial.raise, acc, (i + 1 == rest.len()).then(|| out.start::<STEPS>()));
         add!(ROWS, &partial.lines.strip(line, first, rows), partial.weights, block, acc);
     }
-    in_order!(ROWS, acc);
+    if STEPS & CODES == 0 {
+        in_order!(ROWS, acc);
+    }
     let row = line * partials[0].lines.rows() + first + block;
     let mut rows = out.of_line(line);
     each_row!(ROWS, |R| rows.finish::<STEPS>(row + R, acc[R]));
     out.seen(&rows);
+}
+
+/// `acc + a0 b0 + a1 b1` by `vpdpwssd`, which the compiler takes apart into a product and a sum where it may.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn dot(mut acc: __m512i, a: __m512i, b: __m512i) -> __m512i {
+    // SAFETY: the instruction reads and writes these registers alone, and the features that it needs are enabled.
+    unsafe {
+        asm!("vpdpwssd {}, {}, {}", inout(zmm_reg) acc, in(zmm_reg) a, in(zmm_reg) b, options(pure, nomem, nostack, preserves_flags));
+    }
+    acc
 }
 
 /// Pairs of 16 channels.

@@ -13,29 +13,31 @@ use crate::range::Lanes;
 /// Vectors across a panel.
 pub(super) const VECTORS: usize = NR / 16;
 
-/// Bits of `STEPS`: a residual is added, outputs are raised to the smallest, lowered to the largest; a panel of fewer than `NR`
-/// channels; a grid a row; outputs that become codes, or of which only the range is wanted.
+/// Bits of `STEPS`: a residual is added, outputs are raised to the smallest, which is not negative, and lowered to the largest; a
+/// panel of fewer than `NR` channels; a grid a row; outputs that become codes.
 pub(super) const RESIDUAL: u8 = 1;
 pub(super) const LOW: u8 = 2;
 pub(super) const HIGH: u8 = 4;
 pub(super) const MASKED: u8 = 8;
 pub(super) const EACH: u8 = 16;
 pub(super) const CODES: u8 = 32;
-pub(super) const RANGE: u8 = 64;
+/// Sums come in vectors of every other four channels.
+pub(super) const DEPTHWISE: u8 = 64;
 
-/// The bits of an ending that this epilogue does: a clamp or none, and outputs that are all finite before it.
+/// The bits of an ending that this epilogue does: a clamp or none, outputs that are all finite before it, and codes of values
+/// that are not negative.
 pub(super) fn steps(ending: &Ending<'_>) -> Option<u8> {
     let (columns, place) = (&ending.columns, &ending.place);
     let bit = |holds: bool, bit: u8| if holds { bit } else { 0 };
     let rows = bit(place.width < NR, MASKED) | bit(matches!(ending.grids, Grids::Each(_)), EACH);
     let Activation::Clamp { low, high } = columns.activation else { return None };
     let bounds = bit(low > f32::NEG_INFINITY, LOW) | bit(high < f32::INFINITY, HIGH);
-    let sink = match place.out {
-        Sink::Floats(_) => 0,
-        Sink::Codes(..) => CODES,
-        Sink::Range => RANGE,
+    let (sink, plain) = match place.out {
+        Sink::Floats(_) => (0, true),
+        Sink::Codes(_, grid) => (CODES, grid.zero_point == 0),
     };
-    columns.finite.then_some(bounds | rows | sink | bit(place.residual.is_some(), RESIDUAL))
+    let admitted = columns.finite && plain && (low >= 0.0 || bounds & LOW == 0);
+    admitted.then_some(bounds | rows | sink | bit(place.residual.is_some(), RESIDUAL))
 }
 
 /// Runs `$one(row)` for every row below `$rows`, which is known at compile time: the code of each row stands for itself, so that
@@ -56,13 +58,12 @@ macro_rules! each_row {
 /// Runs `$one` for the steps of an ending that have code of their own, as the constant `STEPS`, and otherwise `$other`.
 macro_rules! by_steps {
     ($ending:expr, |$steps:ident| $one:block, $other:block) => {{
-        use $crate::avx512vnni::epilogue::{CODES, EACH, HIGH, LOW, MASKED, RANGE, RESIDUAL};
+        use $crate::avx512vnni::epilogue::{CODES, EACH, HIGH, LOW, MASKED, RESIDUAL};
         const BOUNDED: u8 = LOW | HIGH;
         by_steps!(@ $ending, $steps, $one, $other, [
             (0) (LOW) (BOUNDED) (RESIDUAL) (RESIDUAL | LOW)
             (MASKED) (LOW | MASKED) (BOUNDED | MASKED) (RESIDUAL | MASKED) (EACH) (LOW | EACH)
             (LOW | CODES) (LOW | CODES | MASKED) (BOUNDED | CODES) (BOUNDED | CODES | MASKED)
-            (LOW | RANGE) (LOW | RANGE | MASKED)
         ])
     }};
     (@ $ending:expr, $steps:ident, $one:block, $other:block, [$(($bits:expr))*]) => {
@@ -76,14 +77,15 @@ macro_rules! by_steps {
     };
 }
 
-/// Shifts the sums of `$rows` rows left.
+/// Shifts the sums of `$rows` rows left, and then adds `$start` where there is one.
 macro_rules! raise {
-    ($rows:ident, $bits:expr, $acc:ident) => {
-        if $bits > 0 {
-            let bits = _mm_cvtsi32_si128($bits as i32);
-            each_row!($rows, |R| $acc[R] = [_mm512_sll_epi32($acc[R][0], bits), _mm512_sll_epi32($acc[R][1], bits)]);
-        }
-    };
+    ($rows:ident, $bits:expr, $acc:ident, $start:expr) => {{
+        let bits = _mm_cvtsi32_si128($bits as i32);
+        let start = $start.unwrap_or([_mm512_setzero_si512(); 2]);
+        each_row!($rows, |R| for v in 0..2 {
+            $acc[R][v] = _mm512_add_epi32(_mm512_sll_epi32($acc[R][v], bits), start[v]);
+        });
+    }};
 }
 
 /// Constants of a panel, and where its rows go.
@@ -100,9 +102,8 @@ pub(super) struct Panel<'a> {
     high: __m512,
     out: *mut f32,
     codes: *mut u8,
-    /// Inverse of the step, zero point and largest code of the codes' grid.
+    /// Inverse of the step and largest code of the codes' grid.
     inv: __m512,
-    zero_point: __m512i,
     code_max: __m512i,
     residual: *const f32,
     stride: usize,
@@ -120,7 +121,7 @@ impl<'a> Panel<'a> {
     /// Of an ending that [`steps`] admits.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    pub(super) fn new(ending: &mut Ending<'a>) -> Self {
+    pub(super) fn new<const STEPS: u8>(ending: &mut Ending<'a>) -> Self {
         let Ending { grids, columns, place, lanes } = ending;
         let (rows, width) = (place.rows, place.width);
         let last = rows.saturating_sub(1);
@@ -128,23 +129,29 @@ impl<'a> Panel<'a> {
         let (out, codes, coded, len) = match &mut place.out {
             Sink::Floats(out) => (out.as_mut_ptr(), std::ptr::null_mut(), None, out.len()),
             Sink::Codes(codes, grid) => (std::ptr::null_mut(), codes.as_mut_ptr(), Some(*grid), codes.len()),
-            Sink::Range => (std::ptr::null_mut(), std::ptr::null_mut(), None, end),
         };
         assert!(rows > 0 && (1..=NR).contains(&width) && end <= len, "rows of an output");
+        assert!(place.residual.is_none_or(|residual| end <= residual.len()), "rows of a residual");
         let grid = match grids {
             Grids::Same(grid) => **grid,
             Grids::Each(_) => RowGrid { scale: 0.0, inv: 0.0, inv_wide: 0.0, zero_point: 1, code_max: 0 },
         };
         let mask = ((1u64 << width) - 1) as u32;
-        assert!(place.residual.is_none_or(|residual| end <= residual.len()), "rows of a residual");
         let (smallest, largest) = lanes.bounds();
         let Activation::Clamp { low, high } = columns.activation else { unreachable!("a clamp") };
+        // Depthwise outputs that are kept are put in order first.
+        let ordered = STEPS & DEPTHWISE == 0 || STEPS & CODES == 0;
+        let values = |values: &[f32; NR]| {
+            let values = [load(values, 0), load(values, 1)];
+            if ordered { values } else { in_quads(values) }
+        };
+        let zero = [zero(columns, &grid, 0), zero(columns, &grid, 1)];
         Self {
-            zero: [zero(columns, &grid, 0), zero(columns, &grid, 1)],
+            zero: if STEPS & DEPTHWISE == 0 { zero } else { quads(zero) },
             grids: *grids,
             masks: [mask as __mmask16, (mask >> 16) as __mmask16],
-            scales: [load(columns.scales, 0), load(columns.scales, 1)],
-            bias: [load(columns.bias, 0), load(columns.bias, 1)],
+            scales: values(columns.scales),
+            bias: values(columns.bias),
             scale: _mm512_set1_ps(grid.scale),
             low: _mm512_set1_ps(low),
             high: _mm512_set1_ps(high),
@@ -152,8 +159,7 @@ impl<'a> Panel<'a> {
             out,
             codes,
             inv: _mm512_set1_ps(coded.map_or(0.0, |grid| grid.inv)),
-            zero_point: _mm512_set1_epi32(coded.map_or(0, |grid| grid.zero_point)),
-            code_max: _mm512_set1_epi32(coded.map_or(0, |grid| grid.code_max)),
+            code_max: _mm512_set1_epi16(coded.map_or(0, |grid| grid.code_max as i16)),
             residual: place.residual.map_or(std::ptr::null(), <[f32]>::as_ptr),
             stride: place.stride,
             line: place.line,
@@ -162,6 +168,15 @@ impl<'a> Panel<'a> {
             smallest: [load(smallest, 0), load(smallest, 1)],
             largest: [load(largest, 0), load(largest, 1)],
         }
+    }
+
+    /// What sums begin with, the zero point's part, unless every row has its own; before the last of several partials.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn start<const STEPS: u8>(&self) -> [__m512i; VECTORS] {
+        let none = _mm512_setzero_si512();
+        let [a, b] = self.zero;
+        if STEPS & EACH != 0 { [none; VECTORS] } else { [_mm512_sub_epi32(none, a), _mm512_sub_epi32(none, b)] }
     }
 
     /// Asks for the residual of `rows` rows from row `first` on, which is read once their sums are there.
@@ -190,72 +205,90 @@ impl<'a> Panel<'a> {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
     pub(super) fn finish<const STEPS: u8>(&mut self, row: usize, sums: [__m512i; VECTORS]) {
         assert!(row < self.rows, "a row of the panel");
-        let (mut zero, mut scale) = (self.zero, self.scale);
-        if let (true, Grids::Each(grids)) = (STEPS & EACH != 0, self.grids) {
-            let zero_point = _mm512_set1_epi32(grids[row].zero_point);
-            zero = [_mm512_mullo_epi32(zero[0], zero_point), _mm512_mullo_epi32(zero[1], zero_point)];
-            scale = _mm512_set1_ps(grids[row].scale);
-        }
         let start = row * self.stride + self.skipped;
-        for (v, sums) in sums.into_iter().enumerate() {
-            let (at, mask) = (start + 16 * v, self.masks[v]);
-            if STEPS & MASKED != 0 && mask == 0 {
-                break;
-            }
-            let sums = _mm512_cvtepi32_ps(_mm512_sub_epi32(sums, zero[v]));
-            let mut y = _mm512_fmadd_ps(_mm512_mul_ps(sums, scale), self.scales[v], self.bias[v]);
-            if STEPS & RESIDUAL != 0 {
-                // SAFETY: `new` checked `width` values of every row against the residual; the mask keeps to them.
-                y = _mm512_add_ps(y, unsafe { _mm512_maskz_loadu_ps(mask, self.residual.wrapping_add(at)) });
-            }
-            if STEPS & LOW != 0 {
-                y = _mm512_max_ps(self.low, y);
-            }
-            if STEPS & HIGH != 0 {
-                y = _mm512_min_ps(self.high, y);
-            }
-            let whole = STEPS & MASKED == 0 || mask == 0xffff;
-            if STEPS & CODES != 0 {
-                self.code(at, y, if whole { None } else { Some(mask) });
-            } else if STEPS & RANGE == 0 {
-                self.keep(at, y, if whole { None } else { Some(mask) });
-            }
-            if whole {
-                self.smallest[v] = _mm512_min_ps(y, self.smallest[v]);
-                self.largest[v] = _mm512_max_ps(y, self.largest[v]);
-            } else {
-                self.smallest[v] = _mm512_mask_min_ps(self.smallest[v], mask, y, self.smallest[v]);
-                self.largest[v] = _mm512_mask_max_ps(self.largest[v], mask, y, self.largest[v]);
+        if STEPS & CODES != 0 {
+            let y = [self.output::<STEPS>(row, 0, sums[0]), self.output::<STEPS>(row, 1, sums[1])];
+            self.code::<STEPS>(start, y);
+        } else {
+            for (v, sums) in sums.into_iter().enumerate() {
+                if STEPS & MASKED != 0 && self.masks[v] == 0 {
+                    break;
+                }
+                let y = self.output::<STEPS>(row, v, sums);
+                self.keep::<STEPS>(start, v, y);
             }
         }
     }
 
-    /// Writes 16 outputs, or those of a mask, which whole lines are quicker without.
+    /// 16 outputs, which the range then includes. Those beyond the width are 0, or the least there is.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    fn keep(&self, at: usize, y: __m512, mask: Option<__mmask16>) {
-        let out = self.out.wrapping_add(at);
-        match mask {
+    fn output<const STEPS: u8>(&mut self, row: usize, v: usize, sums: __m512i) -> __m512 {
+        let (mut sums, mut scale) = (sums, self.scale);
+        if let (true, Grids::Each(grids)) = (STEPS & EACH != 0, self.grids) {
+            sums = _mm512_sub_epi32(sums, _mm512_mullo_epi32(self.zero[v], _mm512_set1_epi32(grids[row].zero_point)));
+            scale = _mm512_set1_ps(grids[row].scale);
+        }
+        let mut y = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sums), scale), self.scales[v], self.bias[v]);
+        if STEPS & RESIDUAL != 0 {
+            let residual = self.residual.wrapping_add(row * self.stride + self.skipped + 16 * v);
+            // SAFETY: `new` checked `width` values of every row against the residual; the mask keeps to them.
+            y = _mm512_add_ps(y, unsafe { _mm512_maskz_loadu_ps(self.masks[v], residual) });
+        }
+        if STEPS & LOW != 0 {
+            y = _mm512_max_ps(self.low, y);
+        } else {
+            self.smallest[v] = _mm512_min_ps(y, self.smallest[v]);
+        }
+        if STEPS & HIGH != 0 {
+            y = _mm512_min_ps(self.high, y);
+        }
+        self.largest[v] = _mm512_max_ps(y, self.largest[v]);
+        y
+    }
+
+    /// Writes 16 outputs of a row that starts at `start`.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn keep<const STEPS: u8>(&self, start: usize, v: usize, y: __m512) {
+        let (out, mask) = (self.out.wrapping_add(start + 16 * v), self.masks[v]);
+        if STEPS & MASKED == 0 || mask == 0xffff {
+            // Whole lines, which masked stores would be slower to write.
             // SAFETY: `new` checked `width` values of every row against the output, and these are 16 of them.
-            None => unsafe { _mm512_storeu_ps(out, y) },
+            unsafe { _mm512_storeu_ps(out, y) }
+        } else {
             // SAFETY: as above; the mask keeps to `width`.
-            Some(mask) => unsafe { _mm512_mask_storeu_ps(out, mask, y) },
+            unsafe { _mm512_mask_storeu_ps(out, mask, y) }
         }
     }
 
-    /// Writes the codes of 16 outputs, or of those of a mask: those of [`crate::bodies::quantise`], as `cvtps` rounds ties to
-    /// even too. Where values leave the grid's range any codes may come out.
+    /// Writes the codes of a row's outputs, none negative: those of [`crate::bodies::quantise`], as `cvtps` rounds ties to even
+    /// too. Where values leave the grid's range any codes may come out.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-    fn code(&self, at: usize, y: __m512, mask: Option<__mmask16>) {
-        let steps = _mm512_add_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(y, self.inv)), self.zero_point);
-        let codes = _mm512_min_epi32(_mm512_max_epi32(steps, _mm512_setzero_si512()), self.code_max);
-        let (codes, out) = (_mm512_cvtepi32_epi8(codes), self.codes.wrapping_add(at));
-        match mask {
-            // SAFETY: `new` checked `width` codes of every row against the plane, and these are 16 of them.
-            None => unsafe { _mm_storeu_si128(out.cast(), codes) },
+    fn code<const STEPS: u8>(&self, start: usize, y: [__m512; VECTORS]) {
+        let low = _mm512_cvtps_epi32(_mm512_mul_ps(y[0], self.inv));
+        let high = _mm512_cvtps_epi32(_mm512_mul_ps(y[1], self.inv));
+        let words = _mm512_min_epu16(_mm512_packus_epi32(low, high), self.code_max);
+        // Eight bytes of every quarter, twice; then these quarters, whose quads take turns unless they are those of depthwise.
+        let bytes = _mm512_packus_epi16(words, words);
+        let order = if STEPS & DEPTHWISE == 0 {
+            _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 0, 0, 0, 0, 0, 0, 0, 0)
+        } else {
+            _mm512_setr_epi32(0, 1, 4, 5, 8, 9, 12, 13, 0, 0, 0, 0, 0, 0, 0, 0)
+        };
+        let codes = _mm512_castsi512_si256(_mm512_permutexvar_epi32(order, bytes));
+        let out = self.codes.wrapping_add(start);
+        let mask = u32::from(self.masks[0]) | u32::from(self.masks[1]) << 16;
+        if STEPS & MASKED == 0 {
+            // SAFETY: `new` checked `width` codes of every row against the plane, and these are as many.
+            unsafe { _mm256_storeu_si256(out.cast(), codes) }
+        } else if mask == 0xffff {
+            // SAFETY: as above, for half of them.
+            unsafe { _mm_storeu_si128(out.cast(), _mm256_castsi256_si128(codes)) }
+        } else {
             // SAFETY: as above; the mask keeps to `width`.
-            Some(mask) => unsafe { _mm_mask_storeu_epi8(out.cast(), mask, codes) },
+            unsafe { _mm256_mask_storeu_epi8(out.cast(), mask, codes) }
         }
     }
 
@@ -276,6 +309,21 @@ impl<'a> Panel<'a> {
             store(largest, v, self.largest[v]);
         }
     }
+}
+
+/// Vectors of 16 channels each as vectors of every other four.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn quads([a, b]: [__m512i; 2]) -> [__m512i; 2] {
+    [_mm512_shuffle_i32x4::<0b10_00_10_00>(a, b), _mm512_shuffle_i32x4::<0b11_01_11_01>(a, b)]
+}
+
+/// [`quads`] of floats.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn in_quads([a, b]: [__m512; 2]) -> [__m512; 2] {
+    let [a, b] = quads([_mm512_castps_si512(a), _mm512_castps_si512(b)]);
+    [_mm512_castsi512_ps(a), _mm512_castsi512_ps(b)]
 }
 
 /// What the zero point adds to the sums of 16 columns.

@@ -145,24 +145,6 @@ impl<'a> Call<'a> {
         (0..self.codes.images()).map(one).collect()
     }
 
-    /// The ranges of the outputs, which are not kept.
-    pub(super) fn drive_range(mut self, threads: usize) -> Vec<Range> {
-        self.finite = self.outputs_are_finite(0.0);
-        let [height, width] = self.codes.output(&self.product.shape);
-        let total = self.codes.images() * height * width * self.product.shape.channels_out;
-        let (image_len, block_len) = self.blocks(total, threads);
-        let per_image = image_len.div_ceil(block_len.max(1));
-        let parts = run::map(self.codes.images() * per_image, threads, |index| {
-            let (image, start) = (index / per_image, index % per_image * block_len);
-            let mut lanes = Aligned(Lanes::EMPTY);
-            self.for_runs(image, start, block_len.min(image_len - start), |rows, panel, _| {
-                self.fused(rows, panel, self.place(rows, panel, Sink::Range, None), &mut lanes.0);
-            });
-            (image, lanes.0.range())
-        });
-        run::united(self.codes.images(), parts)
-    }
-
     pub(super) fn new(kernel: &'a dyn Kernel, product: &'a Product, codes: &'a Codes) -> Self {
         let shape = &product.shape;
         assert_eq!(codes.channels(), shape.channels_in, "codes of another layer");
