@@ -1,6 +1,7 @@
 //! Whole models: the same bits however they are run, and the bits that the series says.
 
 mod build;
+mod clamps;
 mod errors;
 mod expose;
 mod external;
