@@ -78,7 +78,7 @@ impl Model {
         grids.clear();
         grids.extend(ranges.iter().map(|&range| self.layers[reader].grid(range)));
         made.prepare_images(size, pads, grids);
-        let seen = product.coded(self.kernel, codes, (&mut made, pads), self.threads);
+        let seen = product.coded(self.kernel, codes, (&mut made, pads), scratch.threads);
         if seen != ranges {
             met.store(false, Ordering::Relaxed);
             scratch.codes.push(made);

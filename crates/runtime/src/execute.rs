@@ -5,37 +5,38 @@ use fpxint_kernels::{Codes, Range, Residual, global_average};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::*;
 
+use crate::batch::After;
 use crate::error::guarded;
 use crate::held::{Coding, Held, Scratch};
 use crate::layer::Layer;
 use crate::layout::{permute, permuted_shape};
 use crate::plan::{Action, Step};
 use crate::pooling::concat_channels;
-use crate::{Error, Model, Value, graph};
+use crate::value::View;
+use crate::{Error, Model, graph};
 
 impl Model {
-    /// Runs the plan on checked inputs, in the order of the model's inputs.
+    /// Runs the plan on checked inputs, in the order of the model's inputs, with the threads that `scratch` says.
     ///
     /// `after(step)` is called behind every step.
     pub(crate) fn execute(
         &self,
-        inputs: &[&Value],
+        inputs: &[View<'_>],
         scratch: &mut Scratch,
-        after: &mut (dyn FnMut(usize) + Send),
+        after: After<'_>,
     ) -> Result<Vec<TValue>, Error> {
-        let shapes: Vec<_> = inputs.iter().map(|v| v.shape()).collect();
+        let shapes: Vec<_> = inputs.iter().map(View::shape).collect();
         let symbols = graph::bind(&self.sources, &shapes)?;
-        scratch.prepare(&shapes);
         let mut slots: Vec<Option<Held<'_>>> = (0..self.plan.slots).map(|_| None).collect();
         for (slot, tensor) in &self.plan.constants {
             slots[*slot] = Some(Held::host(TValue::from_const(tensor.clone())));
         }
-        for ((&slot, value), source) in self.plan.inputs.iter().zip(inputs).zip(&self.sources) {
-            slots[slot] = Some(match value.floats() {
+        for ((&slot, view), source) in self.plan.inputs.iter().zip(inputs).zip(&self.sources) {
+            slots[slot] = Some(match view.floats() {
                 Some(values) if !self.plan.to_host[slot] && source.kind == f32::datum_type() => {
-                    Held::input(values, value.shape())
+                    Held::input(values, view.shape())
                 }
-                _ => Held::host(value.to_tensor(source.kind)?.into_tvalue()),
+                _ => Held::host(view.to_tensor(source.kind)?.into_tvalue()),
             });
         }
         for (index, step) in self.plan.steps.iter().enumerate() {
@@ -78,7 +79,7 @@ impl Model {
                 let mut out = take(scratch, shape)?;
                 // Only of what may be images is a range wanted.
                 let images = if shape.len() > 2 { shape[0] } else { 1 };
-                let ranges = activation.run(self.kernel, held.floats()?, out.floats_mut()?, images, self.threads);
+                let ranges = activation.run(self.kernel, held.floats()?, out.floats_mut()?, images, scratch.threads);
                 out.ranges = (shape.len() > 2).then_some(ranges);
                 slots[step.outputs[0]] = Some(out);
             }
@@ -88,7 +89,8 @@ impl Model {
                 check_shape(&shape, &step.shapes[0], symbols)?;
                 let finite = held.ranges.as_ref().is_some_and(|ranges| ranges.iter().all(|range| range.is_finite()));
                 let mut out = take(scratch, &shape)?;
-                let ranges = windows.run(self.kernel, held.floats()?, images, finite, out.floats_mut()?, self.threads);
+                let ranges =
+                    windows.run(self.kernel, held.floats()?, images, finite, out.floats_mut()?, scratch.threads);
                 out.ranges = Some(ranges);
                 slots[step.outputs[0]] = Some(out);
             }
@@ -101,7 +103,7 @@ impl Model {
                 *shape.last_mut().expect("rank was planned") = channels;
                 let mut out = take(scratch, &shape)?;
                 let (x, size) = (held.floats()?, [n, pixels, channels]);
-                out.ranges = Some(global_average(self.kernel, x, size, out.floats_mut()?, self.threads));
+                out.ranges = Some(global_average(self.kernel, x, size, out.floats_mut()?, scratch.threads));
                 slots[step.outputs[0]] = Some(out);
             }
             Action::ConcatChannels => {
@@ -112,7 +114,7 @@ impl Model {
                 shape[channels] = parts.iter().map(|p| p.shape()[channels]).sum();
                 let mut out = take(scratch, &shape)?;
                 let views = parts.iter().map(|p| Ok((p.floats()?, p.shape()[channels])));
-                concat_channels(&views.collect::<TractResult<Vec<_>>>()?, out.floats_mut()?, self.threads);
+                concat_channels(&views.collect::<TractResult<Vec<_>>>()?, out.floats_mut()?, scratch.threads);
                 out.ranges = united(&parts);
                 slots[step.outputs[0]] = Some(out);
             }
@@ -162,13 +164,13 @@ impl Model {
         };
         let (product, y) = (&layer.product, out.floats_mut()?);
         let ranges = match &self.worker {
-            None => product.fused(self.kernel, &codes, residual, y, self.threads),
+            None => product.fused(self.kernel, &codes, residual, y, scratch.threads),
             Some(worker) => {
                 scratch.sums.clear();
                 scratch.sums.resize(y.len(), 0);
-                product.partial(self.kernel, &codes, &mut scratch.sums, self.threads);
+                product.partial(self.kernel, &codes, &mut scratch.sums, scratch.threads);
                 worker.reduce.all_reduce(index, &mut scratch.sums);
-                product.finish(self.kernel, &codes, &scratch.sums, residual, y, self.threads)
+                product.finish(self.kernel, &codes, &scratch.sums, residual, y, scratch.threads)
             }
         };
         self.note(index, &ranges);
@@ -195,19 +197,20 @@ impl Model {
         match (images, pads) {
             (Some((size, _)), Some(pads)) => {
                 let unknown = input.ranges.is_none();
-                let measured = unknown.then(|| Codes::ranges(self.kernel, x, x.len() / size[0].max(1), self.threads));
+                let measured =
+                    unknown.then(|| Codes::ranges(self.kernel, x, x.len() / size[0].max(1), scratch.threads));
                 let ranges = input.ranges.as_ref().or(measured.as_ref());
                 grids.extend(ranges.into_iter().flatten().map(|&range| layer.grid(range)));
-                codes.fill_images(self.kernel, x, size, pads, grids, self.threads);
+                codes.fill_images(self.kernel, x, size, pads, grids, scratch.threads);
                 if measured.is_some() {
                     input.ranges = measured;
                 }
             }
             _ => {
                 let k = layer.geometry.depth();
-                let ranges = Codes::ranges(self.kernel, x, k, self.threads);
+                let ranges = Codes::ranges(self.kernel, x, k, scratch.threads);
                 grids.extend(ranges.into_iter().map(|range| layer.grid(range)));
-                codes.fill_rows(self.kernel, x, k, grids, self.threads);
+                codes.fill_rows(self.kernel, x, k, grids, scratch.threads);
             }
         }
         Ok((coding, codes))

@@ -6,7 +6,7 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::Factoid;
 
 use crate::error::guarded;
-use crate::value::{Port, match_inputs};
+use crate::value::{Port, View, match_inputs};
 use crate::{Error, Outputs, Value, graph};
 
 type Runnable = Arc<TypedSimplePlan>;
@@ -58,11 +58,11 @@ impl Float {
         let mut values = TVec::new();
         for (i, value) in matched.iter().enumerate() {
             let kind = self.model.input_fact(i).map_err(Error::graph)?.datum_type.concretize();
-            values.push(value.to_tensor(kind.unwrap_or(DatumType::F32))?.into_tvalue());
+            values.push(View::whole(value).to_tensor(kind.unwrap_or(DatumType::F32))?.into_tvalue());
         }
         let outputs = guarded(|| plan.run(values)).map_err(Error::graph)?;
         let named = outputs.iter().zip(&self.outputs);
-        named.map(|(value, name)| Ok((name.clone(), Value::from_tensor(value, name)?))).collect()
+        named.map(|(value, name)| Ok((name.clone(), Value::from_tensors(std::slice::from_ref(value), name)?))).collect()
     }
 
     fn plan(&self, shapes: &[Vec<usize>]) -> Result<Runnable, Error> {

@@ -9,16 +9,18 @@ use tract_onnx::tract_hir::internal::*;
 
 use crate::execute::element_count;
 
-/// Buffers of one call, kept for the next.
+/// Buffers of one call or part of it, kept for the next.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
     /// Codes of values that are gone.
     pub codes: Vec<Codes>,
     pub grids: Vec<RowGrid>,
     pub sums: Vec<i64>,
+    /// Threads that a step may use.
+    pub threads: usize,
     /// Free buffers, the one last used at the end.
     free: Vec<Buffer>,
-    /// Free tensors for the host by number of elements, for inputs of `shapes`.
+    /// Free tensors for the host by number of elements, for calls with inputs of `shapes`.
     tensors: HashMap<usize, Vec<Tensor>>,
     shapes: Vec<Vec<usize>>,
 }
@@ -164,7 +166,8 @@ impl Scratch {
         }
     }
 
-    /// Drops the tensors of inputs of other shapes.
+    /// Drops the tensors of calls whose inputs had other shapes. `shapes` are those of all samples of a call, whose parts may
+    /// have fewer.
     pub fn prepare(&mut self, shapes: &[&[usize]]) {
         if self.shapes != shapes {
             self.tensors.clear();

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod activation;
+mod batch;
 mod coded;
 mod error;
 mod execute;
@@ -20,6 +21,7 @@ mod model;
 mod placeholder;
 mod plan;
 mod pooling;
+mod separable;
 mod survey;
 mod value;
 

@@ -9,11 +9,13 @@ use fpxint_kernels::{Kernel, Pooling};
 use rayon::prelude::*;
 use tract_onnx::prelude::*;
 
+use crate::batch::After;
 use crate::coded::{Met, readers};
 use crate::error::guarded;
 use crate::held::Scratch;
 use crate::layer::{Layer, LayerReport, pack};
 use crate::plan::{Action, Plan, Slot, Step, plan};
+use crate::separable::{self, Samples};
 use crate::survey::layer_macs;
 use crate::value::{Port, match_inputs};
 use crate::{Error, Outputs, Value, graph, placeholder};
@@ -91,6 +93,8 @@ pub struct Model {
     pub(crate) threads: usize,
     pub(crate) worker: Option<Worker>,
     pub(crate) scratch: Mutex<Vec<Scratch>>,
+    /// What is known of the samples of a batch, where they may be run in parts.
+    pub(crate) samples: Option<Samples>,
     pub(crate) sources: Vec<graph::Input>,
     /// By the slot of a value that only convolutions multiply: these layers.
     pub(crate) readers: HashMap<Slot, Vec<usize>>,
@@ -123,6 +127,11 @@ impl Model {
 
         let typed = placeholder::typed(source)?;
         let plan = plan(&typed)?;
+        // All workers of a group must reduce the sums of a layer together, and as often.
+        let samples = match &options.worker {
+            None => guarded(|| separable::samples(&typed)).map_err(Error::graph)?,
+            Some(_) => None,
+        };
 
         let total = source.layers().len();
         let done = std::sync::atomic::AtomicUsize::new(0);
@@ -148,6 +157,7 @@ impl Model {
             outputs: graph::outputs(&typed, source)?,
             worker: options.worker.clone(),
             scratch: Mutex::new(Vec::new()),
+            samples,
             macs: guarded(|| Ok(layer_macs(&typed, total))).map_err(Error::graph)?,
             readers: readers(&plan, &layers),
             met: layers.iter().map(|_| Met::default()).collect(),
@@ -165,19 +175,25 @@ impl Model {
     /// # Errors
     /// [`Error::Input`] for inputs that do not fit; [`Error::Run`] naming the node that failed.
     pub fn run(&self, inputs: &[(String, Value)]) -> Result<Outputs, Error> {
-        self.run_observed(inputs, &mut |_| {})
+        self.run_observed(inputs, None)
     }
 
-    /// Runs the model and measures every step of its plan, in order.
+    /// Runs the model and measures every step of its plan, in order. A step's time is that of all parts of a batch, which are
+    /// run one after another, each by all threads.
     ///
     /// # Errors
     /// As [`Model::run`].
     pub fn profile(&self, inputs: &[(String, Value)]) -> Result<Vec<StepTime>, Error> {
-        let mut marks = Vec::with_capacity(self.plan.steps.len() + 1);
-        marks.push(Instant::now());
-        self.run_observed(inputs, &mut |_| marks.push(Instant::now()))?;
+        let mut seconds = vec![0.0; self.plan.steps.len()];
+        let mut last = Instant::now();
+        let mut after = |step: usize| {
+            let now = Instant::now();
+            seconds[step] += now.duration_since(last).as_secs_f64();
+            last = now;
+        };
+        self.run_observed(inputs, Some(&mut after))?;
         let macs = self.macs_by_layer(inputs)?;
-        let time = |(step, marks): (&Step, &[Instant])| {
+        let time = |(step, seconds): (&Step, f64)| {
             let operator = match &step.action {
                 Action::Layer { layer } => match &self.layers[*layer].geometry {
                     Geometry::MatMul(_) => "MatMul".to_owned(),
@@ -194,29 +210,35 @@ impl Model {
                 Action::ConcatChannels => "Concat".to_owned(),
                 Action::Tract { op } => format!("host {}", op.name()),
             };
-            let seconds = marks[1].duration_since(marks[0]).as_secs_f64();
             let macs = if let Action::Layer { layer } = step.action { macs[layer] } else { 0 };
             StepTime { name: step.name.clone(), operator, seconds, macs }
         };
-        Ok(self.plan.steps.iter().zip(marks.windows(2)).map(time).collect())
+        Ok(self.plan.steps.iter().zip(seconds).map(time).collect())
     }
 
-    fn run_observed(
-        &self,
-        inputs: &[(String, Value)],
-        after: &mut (dyn FnMut(usize) + Send),
-    ) -> Result<Outputs, Error> {
+    fn run_observed(&self, inputs: &[(String, Value)], after: Option<After<'_>>) -> Result<Outputs, Error> {
         let matched = match_inputs(&self.inputs, inputs)?;
-        let mut scratch = self.scratch.lock().map(|mut all| all.pop()).ok().flatten().unwrap_or_default();
-        let result = match &self.pool {
-            Some(pool) => pool.install(|| self.execute(&matched, &mut scratch, after)),
-            None => self.execute(&matched, &mut scratch, after),
+        let parts = match &self.pool {
+            Some(pool) => pool.install(|| self.execute_parts(&matched, after))?,
+            None => self.execute_parts(&matched, after)?,
         };
-        if let Ok(mut all) = self.scratch.lock() {
-            all.push(scratch);
-        }
-        let named = result?.into_iter().zip(&self.outputs);
-        named.map(|(value, port)| Ok((port.name.clone(), Value::from_tensor(&value, &port.name)?))).collect()
+        let mut parts: Vec<_> = parts.into_iter().map(Vec::into_iter).collect();
+        let output = |port: &Port| {
+            let of_parts: Vec<_> = parts.iter_mut().flat_map(Iterator::next).collect();
+            Ok((port.name.clone(), Value::from_tensors(&of_parts, &port.name)?))
+        };
+        self.outputs.iter().map(output).collect()
+    }
+
+    /// Into how many parts a run on these inputs is cut, one after another or one a thread: more than one only where every
+    /// sample of a batch is known to have outputs of its own.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for inputs that do not fit.
+    pub fn parts(&self, inputs: &[(String, Value)]) -> Result<usize, Error> {
+        let matched = match_inputs(&self.inputs, inputs)?;
+        let shapes: Vec<_> = matched.iter().map(|value| value.shape()).collect();
+        Ok(self.cut(&shapes)?.map_or(1, |cut| cut.apart.len() + usize::from(!cut.together.is_empty())))
     }
 
     /// Multiply-accumulates of the expanded layers in one run on these inputs.

@@ -1,7 +1,10 @@
 //! Values that enter and leave a model.
 
-use ndarray::ArrayD;
-use tract_onnx::prelude::{DatumType, Tensor, f16};
+use std::borrow::Cow;
+use std::ops::Range;
+
+use ndarray::{ArrayD, Axis, Slice};
+use tract_onnx::prelude::{Datum, DatumType, TValue, Tensor, f16};
 
 use crate::Error;
 
@@ -93,12 +96,21 @@ macro_rules! conversions {
                 match self { $(Value::$kind(_) => Element::$kind),* }
             }
 
+        }
+
+        impl View<'_> {
             /// A tensor of the element type that the host takes.
             pub(crate) fn to_tensor(&self, kind: DatumType) -> Result<Tensor, Error> {
-                let made = match self {
-                    $(Value::$kind(a) => match a.as_slice() {
-                        Some(data) => Tensor::from_shape(a.shape(), data),
-                        None => Tensor::from_shape(a.shape(), &a.iter().copied().collect::<Vec<_>>()),
+                let made = match self.value {
+                    $(Value::$kind(a) => {
+                        let part = match &self.samples {
+                            Some(samples) => a.slice_axis(Axis(0), Slice::from(samples.clone())),
+                            None => a.view(),
+                        };
+                        match part.as_slice() {
+                            Some(data) => Tensor::from_shape(&self.shape, data),
+                            None => Tensor::from_shape(&self.shape, &part.iter().copied().collect::<Vec<_>>()),
+                        }
                     }),*
                 };
                 let tensor = made.map_err(Error::graph)?;
@@ -114,11 +126,15 @@ macro_rules! conversions {
             }
         }
 
-        fn from_plain(tensor: &Tensor) -> Option<Value> {
-            $(if tensor.datum_type() == <$rust as tract_onnx::prelude::Datum>::datum_type() {
-                let plain = tensor.try_as_plain_ram().ok()?;
-                let data = plain.as_slice::<$rust>().ok()?.to_vec();
-                return ArrayD::from_shape_vec(tensor.shape(), data).ok().map(Value::$kind);
+        /// The values of tensors that follow each other along the first axis, as one array of this shape.
+        fn from_plain(parts: &[Cow<'_, Tensor>], shape: &[usize]) -> Option<Value> {
+            let kind = parts.first()?.datum_type();
+            $(if kind == <$rust as tract_onnx::prelude::Datum>::datum_type() {
+                let mut data = Vec::with_capacity(shape.iter().product());
+                for part in parts {
+                    data.extend_from_slice(part.try_as_plain_ram().ok()?.as_slice::<$rust>().ok()?);
+                }
+                return ArrayD::from_shape_vec(shape, data).ok().map(Value::$kind);
             })*
             None
         }
@@ -128,14 +144,6 @@ macro_rules! conversions {
 each_kind!(conversions);
 
 impl Value {
-    /// The values, where they are f32 and lie in the order of their indices.
-    pub(crate) fn floats(&self) -> Option<&[f32]> {
-        match self {
-            Value::F32(array) => array.as_slice(),
-            _ => None,
-        }
-    }
-
     /// The value as 32-bit floats, when it is of a floating-point or integer type.
     pub fn to_f32(&self) -> ArrayD<f32> {
         match self {
@@ -162,15 +170,58 @@ impl Value {
         }
     }
 
-    pub(crate) fn from_tensor(tensor: &Tensor, name: &str) -> Result<Self, Error> {
-        if tensor.datum_type() == <f16 as tract_onnx::prelude::Datum>::datum_type() {
-            let wide = tensor.cast_to::<f32>().map_err(Error::graph)?;
-            return Self::from_tensor(&wide, name);
+    /// One value of tensors that follow each other along the first axis; of one tensor, its value.
+    pub(crate) fn from_tensors(parts: &[TValue], name: &str) -> Result<Self, Error> {
+        let fault = |reason| Error::Run { node: name.to_owned(), reason };
+        let Some(first) = parts.first() else { return Err(fault("an output of no parts".to_owned())) };
+        let mut shape = first.shape().to_vec();
+        if parts.len() > 1 {
+            if parts.iter().any(|part| part.rank() == 0 || part.shape()[1..] != shape[1..]) {
+                return Err(fault("samples of one batch have outputs of different shapes".to_owned()));
+            }
+            shape[0] = parts.iter().map(|part| part.shape()[0]).sum();
         }
-        from_plain(tensor).ok_or_else(|| Error::Run {
-            node: name.to_owned(),
-            reason: format!("an output of type {:?} cannot be returned", tensor.datum_type()),
-        })
+        let kind = first.datum_type();
+        let wide = if kind == f16::datum_type() { f32::datum_type() } else { kind };
+        let tensors =
+            parts.iter().map(|part| part.cast_to_dt(wide)).collect::<Result<Vec<_>, _>>().map_err(Error::graph)?;
+        from_plain(&tensors, &shape).ok_or_else(|| fault(format!("an output of type {kind:?} cannot be returned")))
+    }
+}
+
+/// A value, or some samples of it.
+#[derive(Debug)]
+pub(crate) struct View<'a> {
+    value: &'a Value,
+    samples: Option<Range<usize>>,
+    shape: Vec<usize>,
+}
+
+impl<'a> View<'a> {
+    /// All of a value.
+    pub(crate) fn whole(value: &'a Value) -> Self {
+        Self { value, samples: None, shape: value.shape().to_vec() }
+    }
+
+    /// Some of the samples that a value has along its first axis.
+    pub(crate) fn part(value: &'a Value, samples: Range<usize>) -> Self {
+        let mut shape = value.shape().to_vec();
+        shape[0] = samples.len();
+        Self { value, samples: Some(samples), shape }
+    }
+
+    /// Dimensions.
+    pub(crate) fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The values, where they are f32 and lie in the order of their indices.
+    pub(crate) fn floats(&self) -> Option<&'a [f32]> {
+        let Value::F32(array) = self.value else { return None };
+        let values = array.as_slice()?;
+        let Some(samples) = &self.samples else { return Some(values) };
+        let size: usize = self.shape[1..].iter().product();
+        values.get(samples.start * size..samples.end * size)
     }
 }
 

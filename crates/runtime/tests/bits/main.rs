@@ -1,5 +1,6 @@
 //! Whole models: the same bits however they are run, and the bits that the series says.
 
+mod batch;
 mod build;
 mod clamps;
 mod errors;

@@ -4,7 +4,7 @@ use crate::build::{int, ints, model, node, tensor, wave};
 use crate::{array, feed, load, options};
 
 /// An image network of which every part that grows with the image is ours, for images of `size` pixels a side.
-fn source(size: i64) -> fpxint_onnx::Model {
+pub(crate) fn source(size: i64) -> fpxint_onnx::Model {
     let weights =
         |name: &str, dims: &[i64]| tensor(name, dims, &wave(dims.iter().product::<i64>() as usize, 0.71, 0.4));
     let (pads, three, two) = (ints("pads", &[1, 1, 1, 1]), ints("kernel_shape", &[3, 3]), ints("strides", &[2, 2]));
@@ -33,10 +33,10 @@ fn source(size: i64) -> fpxint_onnx::Model {
     )
 }
 
-/// Bytes that a run allocates once the model has run a few times.
-fn steady(size: usize, activations: &str) -> u64 {
+/// Bytes that a run on a batch allocates once the model has run a few times.
+fn steady(batch: usize, size: usize, activations: &str) -> u64 {
     let model = load(&source(size as i64), &options("int4x2", activations));
-    let x = feed("x", array(&[1, 3, size, size], 0.37));
+    let x = feed("x", array(&[batch, 3, size, size], 0.37));
     for _ in 0..4 {
         model.run(&x).unwrap();
     }
@@ -46,9 +46,11 @@ fn steady(size: usize, activations: &str) -> u64 {
 #[test]
 fn a_run_allocates_nothing_of_the_size_of_its_data() {
     for activations in ["int4x2", "int4x3"] {
-        let (small, large) = (steady(32, activations), steady(128, activations));
+        let (small, large) = (steady(1, 32, activations), steady(1, 128, activations));
         // A value of the larger images has up to 2 MB.
         assert!(small < 64 << 10, "{activations}: {small} bytes");
         assert!(large < small + (8 << 10), "{activations}: {large} bytes, and {small} for a sixteenth of the pixels");
+        let batch = steady(5, 128, activations);
+        assert!(batch < 5 * (small + (8 << 10)), "{activations}: {batch} bytes in five parts");
     }
 }
