@@ -66,19 +66,20 @@ impl ImageInput {
         Ok(Self { name: port.name.clone(), channels_first, batch: shape[0], size })
     }
 
-    /// A batch of images as the model's input.
+    /// A batch of images as the model's input, where the model fixes the batch filled up to that by repeating the last.
     pub(crate) fn batch(&self, images: &[Vec<u8>], size: [usize; 2], preset: Preset) -> Result<Vec<(String, Value)>> {
         let [height, width] = size;
         let pixels = height * width;
-        let mut x = vec![0f32; images.len() * 3 * pixels];
-        for (image, out) in images.iter().zip(x.chunks_exact_mut(3 * pixels)) {
+        let last = images.last().context("a batch without images")?;
+        let n = self.batch.unwrap_or(images.len()).max(images.len());
+        let mut x = vec![0f32; n * 3 * pixels];
+        for (image, out) in images.iter().chain(std::iter::repeat(last)).zip(x.chunks_exact_mut(3 * pixels)) {
             for (i, &value) in image.iter().enumerate() {
                 let (pixel, channel) = (i / 3, i % 3);
                 let at = if self.channels_first { channel * pixels + pixel } else { i };
                 out[at] = normalise(preset, channel, value);
             }
         }
-        let n = images.len();
         let shape = if self.channels_first { [n, 3, height, width] } else { [n, height, width, 3] };
         let array = ArrayD::from_shape_vec(IxDyn(&shape), x).context("a batch of images of one size")?;
         Ok(vec![(self.name.clone(), Value::F32(array))])

@@ -109,6 +109,22 @@ fn a_model_of_one_image_at_a_time_gives_the_same() {
 }
 
 #[test]
+fn a_model_of_fixed_batches_gives_the_same() {
+    let folder = folder();
+    // Neither divides the 20 images, and one is more than they are.
+    for batch in [7, 32] {
+        folder.model("fixed.onnx", &colour(batch, 32, 10));
+        for precisions in ["", "--weights int4x2 --activations int4x2"] {
+            let line = format!("{EVAL} {precisions} --reference model.onnx");
+            let open = folder.run(&line).done().json();
+            let fixed = folder.run(&line.replace("eval model", "eval fixed")).done().json();
+            let by_fixed = folder.run(&line.replace("--reference model", "--reference fixed")).done().json();
+            assert_eq!((&fixed, &by_fixed), (&open, &open), "batches of {batch}, {precisions}");
+        }
+    }
+}
+
+#[test]
 fn binary_batches_are_the_same_as_archives() {
     let folder = folder();
     let mut bytes = Vec::new();

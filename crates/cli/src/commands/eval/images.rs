@@ -38,22 +38,24 @@ fn classify(common: &Common, args: &Eval, set: &dyn Images, engines: &Engines) -
     let (model, reference) = (&engines.model, engines.reference.as_ref());
     let count = limited(args, set.len());
     let input = ImageInput::of(model.inputs())?;
+    let with_input = |reference| anyhow::Ok((reference, ImageInput::of(Engine::inputs(reference))?));
+    let reference = reference.map(with_input).transpose().context("the reference")?;
     let crop = args.crop.map(|c| c as usize);
     let open = if args.task == Task::Cifar10 { 32 } else { 224 };
     let size = input.size.map(|side| crop.or(side).unwrap_or(open));
     let bar = progress::bar(common, "evaluating", count);
-    let mut scores = Found { model: Vec::new(), reference: reference.map(|_| Vec::new()) };
+    let mut scores = Found { model: Vec::new(), reference: reference.as_ref().map(|_| Vec::new()) };
     let largest = (0..count).map(|i| set.label(i)).max().unwrap_or(0);
     let batch = input.batch.unwrap_or(BATCH);
     for start in (0..count).step_by(batch.max(1)) {
         let indices = start..count.min(start + batch);
         let images = indices.clone().into_par_iter().map(|i| set.pixels(i, size)).collect::<Result<Vec<_>>>()?;
         scores.model.extend(top_five(model, &input, &images, size, largest, args)?);
-        if let (Some(reference), Some(top)) = (reference, &mut scores.reference) {
-            // Image by image: the reference gains nothing from batches, and so uses every core.
+        if let (Some((reference, of_reference)), Some(top)) = (&reference, &mut scores.reference) {
+            // Image by image where it may be: the reference gains nothing from batches, and so uses every core.
             let each = images
-                .par_iter()
-                .map(|image| top_five(reference, &input, std::slice::from_ref(image), size, largest, args));
+                .par_chunks(of_reference.batch.unwrap_or(1))
+                .map(|images| top_five(reference, of_reference, images, size, largest, args));
             top.extend(each.collect::<Result<Vec<_>>>().context("the reference")?.into_iter().flatten());
         }
         bar.inc(indices.len() as u64);
@@ -73,9 +75,10 @@ fn top_five(
 ) -> Result<Vec<Vec<usize>>> {
     let outputs = engine.run(&input.batch(images, size, args.preset.unwrap_or(Preset::Torchvision))?)?;
     let (name, scores) = outputs.first().context("the model has no output")?;
-    let classes = scores.shape().iter().product::<usize>() / images.len();
+    let batch = input.batch.unwrap_or(images.len()).max(images.len());
+    let classes = scores.shape().iter().product::<usize>() / batch;
     ensure!(
-        scores.shape().first() == Some(&images.len()) && classes > 1,
+        scores.shape().first() == Some(&batch) && classes > 1,
         "output `{name}` of shape {:?} is not one row of classes an image",
         scores.shape()
     );
@@ -83,7 +86,8 @@ fn top_five(
     ensure!(largest < classes, "{data}: label {largest} is beyond the {classes} classes of output `{name}`");
     let scores = scores.to_f32();
     let rows = scores.as_slice().context("a contiguous output")?.chunks_exact(classes);
-    Ok(rows.map(best_five).collect())
+    // Behind those of the images are only those of copies.
+    Ok(rows.take(images.len()).map(best_five).collect())
 }
 
 fn best_five(row: &[f32]) -> Vec<usize> {
