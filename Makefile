@@ -24,14 +24,16 @@ check: test
 	    FPXINT_KERNEL=$$kernel cargo test --workspace --lib --test bits || exit 1; done
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
-# Throughput of the kernels; with MODELS="a.onnx b.onnx" also whole networks against ONNX Runtime and OpenVINO, into
-# docs/benchmarks.md. Leave the machine alone meanwhile.
+# Throughput of the kernels, and of matrix products against ONNX Runtime; with MODELS="a.onnx b.onnx" also whole networks against
+# ONNX Runtime and OpenVINO. Tables go into docs/benchmarks.md. Leave the machine alone meanwhile.
 bench:
 	cargo bench -p fpxint-kernels --bench products
-ifdef MODELS
-	cargo build --release --workspace --bins
+	cargo build --release -p fpxint-kernels --example gemm
 	python3 -m venv .venv-bench
 	.venv-bench/bin/pip install --quiet --disable-pip-version-check -r bench/requirements.txt
+	.venv-bench/bin/python bench/gemm.py target/release/examples/gemm docs/benchmarks.md
+ifdef MODELS
+	cargo build --release --workspace --bins
 	.venv-bench/bin/python bench/versus.py target/release/fpxint docs/benchmarks.md $(MODELS)
 endif
 

@@ -11,7 +11,6 @@ Needs numpy, onnx, onnxruntime and openvino.
 """
 
 import json
-import platform
 import statistics
 import subprocess
 import sys
@@ -23,6 +22,8 @@ import numpy as np
 import onnxruntime as ort
 import openvino
 from onnxruntime import quantization
+
+from machine import cpu
 
 ROUNDS, RUNS = 7, 5
 MARKS = ("<!-- measured -->", "<!-- /measured -->")
@@ -103,14 +104,6 @@ def compare(program, model, int8, threads):
         own, kernel = ours(program, model, threads)
         rounds.append([own, *(median(call) / own for call in calls)])
     return [statistics.median(column) for column in zip(*rounds)], kernel
-
-
-def cpu():
-    """Name of the processor."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor()
 
 
 def main():
