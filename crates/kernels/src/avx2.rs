@@ -11,9 +11,10 @@
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 
+use crate::attention::transpose;
 use crate::kernel::{MR, NR, Tile};
 use crate::window::Window;
-use crate::x86::{by_rows, depthwise_256 as depthwise, x86_by_parts, x86_kernel};
+use crate::x86::{by_rows, depthwise_256 as depthwise, float_product_256 as float_product, x86_by_parts, x86_kernel};
 
 /// Columns of a block.
 const COLUMNS: usize = 8;

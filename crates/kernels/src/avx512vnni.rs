@@ -34,6 +34,10 @@ macro_rules! of_rows {
     };
 }
 
+mod floats;
+
+use floats::{float_product, transpose};
+
 /// Adds the products of a window's `ROWS` rows by a panel to `$acc`: a macro, so that they stay in the registers of the function
 /// it stands in.
 macro_rules! add {

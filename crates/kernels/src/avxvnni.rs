@@ -6,9 +6,13 @@
 
 use std::arch::x86_64::*;
 
+use crate::attention::transpose;
 use crate::kernel::{NR, Tile};
 use crate::window::Window;
-use crate::x86::{by_rows, depthwise_256 as depthwise, store_256 as store, x86_by_parts, x86_kernel};
+use crate::x86::{
+    by_rows, depthwise_256 as depthwise, float_product_256 as float_product, store_256 as store, x86_by_parts,
+    x86_kernel,
+};
 
 /// Columns of a block.
 const COLUMNS: usize = 16;

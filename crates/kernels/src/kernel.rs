@@ -2,10 +2,12 @@
 
 use std::fmt;
 
-use crate::Activation;
+use crate::attention::{Factor, Target};
 use crate::pool::Line;
 use crate::range::{Lanes, Range};
+use crate::softmax::Scores;
 use crate::window::{Lines, Strip, Window};
+use crate::{Activation, Norm};
 
 /// Rows of a tile: 14 divides 7, 14, 28, 56, 112 and 224, the widths that image networks have.
 pub const MR: usize = 14;
@@ -181,6 +183,18 @@ pub mod sealed {
         fn mean(&self, x: &[f32], y: &mut [f32]);
         /// `y = activation(x)`.
         fn activate(&self, activation: Activation, x: &[f32], y: &mut [f32]);
+        /// One normalised row; its range.
+        fn normalise(&self, norm: &Norm, x: &[f32], y: &mut [f32]) -> Range;
+        /// `exp(x - max x)` of what `scores` makes of `x`, in place; their sum.
+        fn exponentials(&self, x: &mut [f32], scores: Option<Scores<'_>>) -> f32;
+        /// `x = (x + 0) * by`.
+        fn scale(&self, x: &mut [f32], by: f32);
+        /// Sums of the columns of `x`, which has as many as `y`.
+        fn sum(&self, x: &[f32], y: &mut [f32]);
+        /// `out[r, c] = sum_i lhs[r, i] * panel[i, c]` by `mul_add`, from 0 on and in order, of up to [`MR`] rows.
+        fn float_product(&self, lhs: &Factor<'_>, panel: &[f32], target: Target<'_>);
+        /// `panel[i, r] = x[r, i]`, and 0 beyond the rows of `x`, of which there are up to [`NR`].
+        fn transpose(&self, x: &Factor<'_>, panel: &mut [f32]);
     }
 }
 

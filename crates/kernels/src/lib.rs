@@ -16,9 +16,11 @@
 //! * [`Codes`]: activations quantised into limbs, with their borders.
 //! * [`Range`]: what the next layer needs to know of a value.
 //! * [`Activation`]: the functions of one value that end a layer, or stand alone.
+//! * [`Attention`], [`Norm`], [`softmax`] and [`sum`]: float operators of encoders, each sum in an order that no vector shows in.
 //! * [`Pool`] and [`global_average`]: pools between layers, with a fixed order of roundings.
 
 mod activation;
+mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -29,6 +31,8 @@ mod bodies;
 mod buffer;
 mod codes;
 mod kernel;
+mod lanes;
+mod normalise;
 mod panels;
 mod peak;
 mod pool;
@@ -37,17 +41,21 @@ mod range;
 mod run;
 mod scalar;
 mod shape;
+mod softmax;
 mod window;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
 pub use activation::Activation;
+pub use attention::{Attention, Extent, Mask, Operands, Rows};
 pub use buffer::Buffer;
 pub use codes::Codes;
 pub use kernel::{Kernel, MR, NR, RowGrid, UnknownKernel, available, named, select};
+pub use normalise::Norm;
 pub use panels::Weights;
 pub use peak::peak;
 pub use pool::{Pool, Pooling, global_average};
 pub use product::{Epilogue, Error, Product, Residual};
 pub use range::Range;
 pub use shape::Shape;
+pub use softmax::{softmax, sum};

@@ -1,12 +1,14 @@
 //! `scalar`: plain Rust for any CPU, and the oracle of the vector kernels.
 
+use crate::attention::{self, Factor, Target};
 use crate::kernel::{
     Columns, Ending, Grids, Kernel, NR, Pairs, Partial, Place, RowGrid, Tile, WideTile, sealed::Routines,
 };
 use crate::pool::{self, Line};
 use crate::range::Lanes;
+use crate::softmax::{self, Scores};
 use crate::window::{Strip, Window};
-use crate::{Activation, Range, activation, bodies};
+use crate::{Activation, Norm, Range, activation, bodies, normalise};
 
 /// The scalar kernel; every CPU has it.
 #[derive(Debug)]
@@ -85,5 +87,29 @@ impl Routines for Scalar {
 
     fn activate(&self, activation: Activation, x: &[f32], y: &mut [f32]) {
         activation::activate(activation, x, y);
+    }
+
+    fn normalise(&self, norm: &Norm, x: &[f32], y: &mut [f32]) -> Range {
+        normalise::normalise(norm, x, y)
+    }
+
+    fn exponentials(&self, x: &mut [f32], scores: Option<Scores<'_>>) -> f32 {
+        softmax::exponentials(x, scores)
+    }
+
+    fn scale(&self, x: &mut [f32], by: f32) {
+        softmax::scale(x, by);
+    }
+
+    fn sum(&self, x: &[f32], y: &mut [f32]) {
+        softmax::sum_rows::<16>(x, y);
+    }
+
+    fn float_product(&self, lhs: &Factor<'_>, panel: &[f32], target: Target<'_>) {
+        attention::float_product(lhs, panel, target);
+    }
+
+    fn transpose(&self, x: &Factor<'_>, panel: &mut [f32]) {
+        attention::transpose(x, panel);
     }
 }

@@ -5,8 +5,9 @@ use crate::kernel::MR;
 
 /// Makes the type `$kernel` named `$name`, for CPUs that have every `$feature`.
 ///
-/// The invoking module holds `tile`, `depthwise`, `fused` and `fused_depthwise`, safe functions that enable no feature beyond these: the compiler checks it. The loops
-/// of [`crate::bodies`] are compiled for the same features.
+/// The invoking module holds `tile`, `depthwise`, `fused`, `fused_depthwise`, `float_product` and `transpose`, safe functions that
+/// enable no feature beyond these: the compiler checks it. The loops of [`crate::bodies`] and of the float operators are compiled
+/// for the same features.
 macro_rules! x86_kernel {
     ($(#[$doc:meta])* $kernel:ident, $name:literal, $columns:literal columns, [$($feature:tt),* $(,)?]) => {
         $(#[$doc])*
@@ -58,6 +59,18 @@ macro_rules! x86_kernel {
             $crate::x86::x86_routine!(
                 activate(activation: $crate::Activation, x: &[f32], y: &mut [f32]), $crate::activation::activate, [$($feature),*]
             );
+            $crate::x86::x86_routine!(
+                normalise(norm: &$crate::Norm, x: &[f32], y: &mut [f32]) -> $crate::Range, $crate::normalise::normalise, [$($feature),*]
+            );
+            $crate::x86::x86_routine!(
+                exponentials(x: &mut [f32], scores: Option<$crate::softmax::Scores<'_>>) -> f32, $crate::softmax::exponentials, [$($feature),*]
+            );
+            $crate::x86::x86_routine!(scale(x: &mut [f32], by: f32), $crate::softmax::scale, [$($feature),*]);
+            $crate::x86::x86_routine!(sum(x: &[f32], y: &mut [f32]), $crate::softmax::sum_rows::<64>, [$($feature),*]);
+            $crate::x86::x86_routine!(
+                float_product(lhs: &$crate::attention::Factor<'_>, panel: &[f32], target: $crate::attention::Target<'_>), self::float_product, [$($feature),*]
+            );
+            $crate::x86::x86_routine!(transpose(x: &$crate::attention::Factor<'_>, panel: &mut [f32]), self::transpose, [$($feature),*]);
         }
     };
 }
@@ -142,5 +155,7 @@ pub(crate) const fn heights(most: usize) -> [usize; MR + 1] {
 pub(crate) use {block, by_rows, x86_by_parts, x86_kernel, x86_routine};
 
 mod depthwise;
+mod floats;
 
 pub(crate) use depthwise::{depthwise_256, store_256};
+pub(crate) use floats::float_product_256;
