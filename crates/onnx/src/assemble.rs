@@ -90,7 +90,7 @@ fn rebuild(model: &Model, replace: impl Fn(usize, &Plan) -> Option<Vec<NodeProto
 }
 
 /// The graph with `nodes`, without those that no output depends on and the initialisers that none of them reads.
-fn prune(graph: &GraphProto, nodes: Vec<Cow<NodeProto>>) -> GraphProto {
+pub(crate) fn prune(graph: &GraphProto, nodes: Vec<Cow<NodeProto>>) -> GraphProto {
     let live = live(graph, nodes.iter().map(Cow::as_ref));
     let node: Vec<NodeProto> =
         nodes.into_iter().zip(live).filter(|(_, live)| *live).map(|(node, _)| node.into_owned()).collect();

@@ -6,6 +6,7 @@
 //!   [`Model::alone`] makes a model of one layer.
 //! * [`encode`], [`write()`]: expanded layers to an artefact, which is plain ONNX; [`read`] takes it back.
 //! * [`raise`](raise()): a model to a later operator set.
+//! * [`fuse`](fuse()): attention, normalisations, GELU and SiLU of a graph as one node each.
 //!
 //! The order of work when reading is: bound the records ([`Limits`]), decode, check names and tensors, refuse what another
 //! tool quantised, find the layers. Nothing is decoded into floats on the way but scales.
@@ -26,6 +27,7 @@ mod expose;
 mod external;
 mod fold;
 mod foreign;
+mod fuse;
 mod geometry;
 mod index;
 mod layers;
@@ -46,6 +48,7 @@ mod write;
 pub use embedding::Embedding;
 pub use encode::{EncodedLayer, encode};
 pub use error::Error;
+pub use fuse::fuse;
 pub use limits::Limits;
 pub use model::{Dim, LayerInfo, Model, Operator, Skipped, ValueInfo, parse, read};
 pub use raise::{Unraisable, raise};

@@ -84,6 +84,15 @@ pub(crate) fn int_attribute(name: &str, value: i64) -> AttributeProto {
     }
 }
 
+pub(crate) fn float_attribute(name: &str, value: f32) -> AttributeProto {
+    AttributeProto {
+        name: Some(name.to_owned()),
+        r#type: Some(AttributeType::Float as i32),
+        f: Some(value),
+        ..AttributeProto::default()
+    }
+}
+
 pub(crate) fn ints_attribute(name: &str, values: &[usize]) -> AttributeProto {
     AttributeProto {
         name: Some(name.to_owned()),
