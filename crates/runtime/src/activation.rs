@@ -63,6 +63,30 @@ pub(crate) fn of(model: &TypedModel, node: &TypedNode) -> TractResult<Option<Act
     })
 }
 
+/// A node that is ours and always of f32.
+#[derive(Debug, Clone)]
+struct Ours(Activation);
+
+impl Expansion for Ours {
+    fn name(&self) -> StaticName {
+        self.0.name().into()
+    }
+
+    fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
+        ensure!(model.outlet_fact(inputs[0])?.datum_type == f32::datum_type(), "{} of float32", self.0.name());
+        model.wire_node(prefix, Activate(self.0), inputs)
+    }
+
+    fn rules<'r, 'p: 'r, 's: 'r>(
+        &'s self,
+        s: &mut Solver<'r>,
+        inputs: &'p [TensorProxy],
+        outputs: &'p [TensorProxy],
+    ) -> InferenceResult {
+        as_first_input(s, 1, inputs, outputs)
+    }
+}
+
 /// A node that is ours on f32 and the host's otherwise.
 #[derive(Debug, Clone)]
 struct OnFloat {
@@ -192,7 +216,14 @@ pub(crate) fn register(onnx: &mut tract_onnx::Onnx) {
     known.insert("Clip", clip);
     known.insert("LeakyRelu", leaky_relu);
     known.insert("HardSigmoid", hard_sigmoid);
+    known.insert("FpxGelu", gelu);
+    known.insert("FpxSilu", |_, _| Ok((expand(Ours(Activation::Silu)), vec![])));
     known.insert("HardSwish", |_, _| Ok((expand(OnFloat { ours: Activation::HardSwish, other: None }), vec![])));
+}
+
+fn gelu(_: &ParsingContext, node: &NodeProto) -> Built {
+    let tanh = node.get_attr_opt::<String>("approximate")?.is_some_and(|how| how == "tanh");
+    Ok((expand(Ours(if tanh { Activation::GeluTanh } else { Activation::Gelu })), vec![]))
 }
 
 fn leaky_relu(_: &ParsingContext, node: &NodeProto) -> Built {

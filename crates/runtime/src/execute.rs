@@ -118,7 +118,11 @@ impl Model {
                 out.ranges = united(&parts);
                 slots[step.outputs[0]] = Some(out);
             }
-            Action::Tract { op } => {
+            Action::Encoder(kind) => {
+                let made = self.encoder(kind, step, slots, scratch)?;
+                slots[step.outputs[0]] = Some(made);
+            }
+            Action::Tract { op, .. } => {
                 let mut share = |&slot: &usize| made(slots, slot)?.share();
                 let inputs: TVec<TValue> = step.inputs.iter().map(&mut share).collect::<TractResult<_>>()?;
                 let context = EvalContext { symbols, ..EvalContext::out_of_plan() };
@@ -208,8 +212,13 @@ impl Model {
             }
             _ => {
                 let k = layer.geometry.depth();
-                let ranges = Codes::ranges(self.kernel, x, k, scratch.threads);
-                grids.extend(ranges.into_iter().map(|range| layer.grid(range)));
+                match input.rows.as_ref().filter(|rows| rows.len() * k == x.len()) {
+                    Some(rows) => grids.extend(rows.iter().map(|&range| layer.grid(range))),
+                    None => {
+                        let ranges = Codes::ranges(self.kernel, x, k, scratch.threads);
+                        grids.extend(ranges.into_iter().map(|range| layer.grid(range)));
+                    }
+                }
                 codes.fill_rows(self.kernel, x, k, grids, scratch.threads);
             }
         }
@@ -281,7 +290,7 @@ fn united(parts: &[&Held<'_>]) -> Option<Vec<Range>> {
     Some(first.iter().enumerate().map(unite).collect())
 }
 
-fn read<'s, 'a>(slots: &'s [Option<Held<'a>>], slot: usize) -> TractResult<&'s Held<'a>> {
+pub(crate) fn read<'s, 'a>(slots: &'s [Option<Held<'a>>], slot: usize) -> TractResult<&'s Held<'a>> {
     slots[slot].as_ref().context("a value is read before it is made")
 }
 

@@ -18,6 +18,10 @@ pub(crate) struct Scratch {
     pub sums: Vec<i64>,
     /// Threads that a step may use.
     pub threads: usize,
+    /// Ranges of the rows of values that are gone.
+    pub rows: Vec<Vec<Range>>,
+    /// Panels and scores of attention.
+    pub attention: Buffer,
     /// Free buffers, the one last used at the end.
     free: Vec<Buffer>,
     /// Free tensors for the host by number of elements, for calls with inputs of `shapes`.
@@ -54,13 +58,15 @@ pub(crate) struct Held<'a> {
     store: Store<'a>,
     /// Its range by image, where it was measured.
     pub ranges: Option<Vec<Range>>,
+    /// Its range by row, where it was measured.
+    pub rows: Option<Vec<Range>>,
     /// Its codes, for other layers that read it.
     pub codes: Vec<(Coding, Codes)>,
 }
 
 impl<'a> Held<'a> {
     fn new(store: Store<'a>) -> Self {
-        Self { store, ranges: None, codes: Vec::new() }
+        Self { store, ranges: None, rows: None, codes: Vec::new() }
     }
 
     /// An input that only our steps read.
@@ -102,7 +108,10 @@ impl<'a> Held<'a> {
     /// What no magnitude of it exceeds; infinity where that is not known.
     pub fn largest(&self) -> f32 {
         let largest = |range: &Range| if range.is_finite() { range.high.max(-range.low) } else { f32::INFINITY };
-        self.ranges.as_ref().map_or(f32::INFINITY, |all| all.iter().map(largest).fold(0.0, f32::max))
+        self.ranges
+            .as_ref()
+            .or(self.rows.as_ref())
+            .map_or(f32::INFINITY, |all| all.iter().map(largest).fold(0.0, f32::max))
     }
 
     /// Its values, where it is ours.
@@ -154,6 +163,7 @@ impl Scratch {
 
     /// Takes back a value that nothing reads any more.
     pub fn give(&mut self, held: Held<'_>) {
+        self.rows.extend(held.rows);
         self.codes.extend(held.codes.into_iter().map(|(_, codes)| codes));
         match held.store {
             Store::Buffer(buffer, _) => self.free.push(buffer),

@@ -10,7 +10,9 @@
 mod activation;
 mod batch;
 mod coded;
+mod encoder;
 mod error;
+mod exact;
 mod execute;
 mod float;
 mod graph;
@@ -29,6 +31,7 @@ pub use error::Error;
 pub use float::Float;
 pub use layer::LayerReport;
 pub use model::{Model, Options, StepTime, Worker};
+pub use plan::HostNode;
 pub use survey::{Survey, survey};
 pub use value::{Element, Port, Value};
 

@@ -14,7 +14,7 @@ use crate::coded::{Met, readers};
 use crate::error::guarded;
 use crate::held::Scratch;
 use crate::layer::{Layer, LayerReport, pack};
-use crate::plan::{Action, Plan, Slot, Step, plan};
+use crate::plan::{Action, HostNode, Plan, Slot, Step, plan};
 use crate::separable::{self, Samples};
 use crate::survey::layer_macs;
 use crate::value::{Port, match_inputs};
@@ -208,7 +208,8 @@ impl Model {
                 },
                 Action::GlobalAverage => "GlobalAveragePool".to_owned(),
                 Action::ConcatChannels => "Concat".to_owned(),
-                Action::Tract { op } => format!("host {}", op.name()),
+                Action::Encoder(kind) => kind.name().to_owned(),
+                Action::Tract { op, .. } => format!("host {}", op.name()),
             };
             let macs = if let Action::Layer { layer } = step.action { macs[layer] } else { 0 };
             StepTime { name: step.name.clone(), operator, seconds, macs }
@@ -276,8 +277,8 @@ impl Model {
         self.kernel.name()
     }
 
-    /// Name and operator of the nodes left to tract, which the promise of equal bits on every CPU does not cover.
-    pub fn left_to_tract(&self) -> Vec<(String, String)> {
+    /// The nodes left to tract; those that are not exact are what the promise of equal bits on every CPU does not cover.
+    pub fn left_to_tract(&self) -> Vec<HostNode> {
         self.plan.left_to_tract()
     }
 }

@@ -9,7 +9,7 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::{InferenceOp, InferenceResult, Solver, TensorProxy};
 use tract_onnx::tract_hir::internal::*;
 
-use crate::{activation, graph};
+use crate::{activation, encoder, graph};
 
 /// An expanded layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,11 +124,12 @@ pub(crate) fn typed(source: &fpxint_onnx::Model) -> Result<TypedModel, crate::Er
     graph::typed(graph::read(&operators, &fpxint_onnx::skeleton(source)?, None)?)
 }
 
-/// Teaches `onnx` our operators, activations among them.
+/// Teaches `onnx` our operators, activations and those of encoders among them.
 fn register(onnx: &mut tract_onnx::Onnx) {
     onnx.op_register.insert("FpxConv", conv);
     onnx.op_register.insert("FpxMatMul", matmul);
     activation::register(onnx);
+    encoder::register(onnx);
 }
 
 fn conv(_: &ParsingContext, node: &NodeProto) -> Built {

@@ -5,6 +5,7 @@
 //!     layer        -> Step::Layer at its place, or at the place of the Add and activation fused into it
 //!     activation   -> Step::Activate unless fused
 //!     pool         -> Step::Pool or Step::GlobalAverage, on channels-last values
+//!     attention, normalisation, softmax, sum -> Step::Encoder, on values as the graph says
 //!     other        -> Step::Tract, on channels-last values where the operator has that form
 //!     a value in the wrong layout -> Step::Permute before the first step that needs it
 //! ```
@@ -19,6 +20,8 @@ use tract_onnx::tract_hir::internal::Op;
 
 use crate::Error;
 use crate::activation;
+use crate::encoder::{self, EncoderStep};
+use crate::exact::is_exact;
 use crate::layout::{Layout, channels_last, permute, permuted_shape};
 use crate::placeholder::LayerOp;
 use crate::pooling::{PoolStep, mean_from};
@@ -41,8 +44,21 @@ pub(crate) enum Action {
     GlobalAverage,
     /// Concatenation of channels-last values along their channels.
     ConcatChannels,
-    /// An operator that tract runs.
-    Tract { op: Box<dyn TypedOp> },
+    /// A float operator of an encoder.
+    Encoder(EncoderStep),
+    /// An operator that tract runs; whether it has the same bits on every CPU.
+    Tract { op: Box<dyn TypedOp>, exact: bool },
+}
+
+/// A node that the host runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostNode {
+    /// Its name.
+    pub name: String,
+    /// Its operator, in the host's words.
+    pub operator: String,
+    /// Whether it has the same bits on every CPU: it moves, compares or converts values, or is one IEEE operation.
+    pub exact: bool,
 }
 
 /// One step of a plan.
@@ -235,7 +251,11 @@ impl Builder<'_> {
             let slot = self.define(end.into(), Layout::ChannelsLast);
             self.push(node.name.clone(), Action::GlobalAverage, vec![input], vec![slot]);
             return Ok(Some(end));
-        } else {
+        } else if let Some((step, inputs)) = self.encoder(node)? {
+            let inputs = inputs.iter().map(|&i| self.read(i, Layout::Plain)).collect::<Result<_, _>>()?;
+            let slot = self.define(node.id.into(), Layout::Plain);
+            self.push(node.name.clone(), Action::Encoder(step), inputs, vec![slot]);
+        } else if encoder::part_of(self.model, node.id.into()).map_err(Error::graph)?.is_none() {
             self.other(node)?;
         }
         Ok(None)
@@ -248,6 +268,13 @@ impl Builder<'_> {
         if last { mean_from(self.model, node).map_err(Error::graph) } else { Ok(None) }
     }
 
+    /// The step of an encoder that a node is, where its inputs are there as the graph says.
+    fn encoder(&self, node: &TypedNode) -> Result<Option<(EncoderStep, TVec<OutletId>)>, Error> {
+        let step = EncoderStep::of(self.model, node).map_err(Error::graph)?;
+        let last = |input: &OutletId| self.preferred(*input) == Layout::ChannelsLast;
+        Ok(step.filter(|(step, inputs)| !matches!(step, EncoderStep::Sum { .. }) || !inputs.iter().any(last)))
+    }
+
     /// A node that the host runs, or one that joins channels.
     fn other(&mut self, node: &TypedNode) -> Result<(), Error> {
         let (op, layout) = match self.channels_last_form(node)? {
@@ -255,7 +282,10 @@ impl Builder<'_> {
             None => (node.op.clone(), Layout::Plain),
         };
         let joins = layout == Layout::ChannelsLast && self.joins_channels(node, op.as_op())?;
-        self.push_node(node, if joins { Action::ConcatChannels } else { Action::Tract { op } }, layout)
+        let inputs = self.model.node_input_facts(node.id).map_err(Error::graph)?;
+        let outputs = self.model.node_output_facts(node.id).map_err(Error::graph)?;
+        let exact = is_exact(&*op, &inputs, &outputs);
+        self.push_node(node, if joins { Action::ConcatChannels } else { Action::Tract { op, exact } }, layout)
     }
 
     /// A step of a node's inputs and outputs, all in one layout.
@@ -313,10 +343,12 @@ fn permuted(tensor: &Tensor, to_last: bool) -> Result<Arc<Tensor>, Error> {
 }
 
 impl Plan {
-    /// Name and operator of the steps that tract runs.
-    pub fn left_to_tract(&self) -> Vec<(String, String)> {
+    /// The steps that tract runs.
+    pub fn left_to_tract(&self) -> Vec<HostNode> {
         let left = |step: &Step| match &step.action {
-            Action::Tract { op } => Some((step.name.clone(), op.name().into_owned())),
+            Action::Tract { op, exact } => {
+                Some(HostNode { name: step.name.clone(), operator: op.name().into_owned(), exact: *exact })
+            }
             _ => None,
         };
         self.steps.iter().filter_map(left).collect()

@@ -28,6 +28,7 @@ use tract_onnx::tract_core::ops::{
 };
 
 use crate::activation::Activate;
+use crate::encoder::{AttentionOp, NormOp};
 use crate::placeholder::LayerOp;
 
 /// What is known of the samples of a separable model.
@@ -162,6 +163,16 @@ fn keeps_samples_apart(op: &dyn TypedOp, facts: &[&TypedFact], by_sample: &[bool
     let op = op.as_op();
     if let Some(op) = op.downcast_ref::<LayerOp>() {
         matches!(op.geometry, Geometry::Conv(_)) || facts[0].rank() >= 2
+    } else if op.is::<NormOp>() {
+        facts[0].rank() >= 2
+    } else if op.is::<AttentionOp>() {
+        let mask = facts.get(3).zip(by_sample.get(3));
+        let of_four = |(mask, &by): (&&TypedFact, &bool)| match mask.rank() {
+            4 if by => mask.shape[0] == facts[0].shape[0],
+            4 => mask.shape[0].is_one(),
+            _ => !by,
+        };
+        by_sample[..3] == [true; 3] && aligned(&facts[..3], &by_sample[..3]) && mask.is_none_or(of_four)
     } else if op.is::<Activate>() || op.is::<ElementWiseOp>() || op.is::<Cast>() {
         true
     } else if op.is::<TypedBinOp>() || op.is::<Iff>() {

@@ -4,7 +4,7 @@ use tract_onnx::prelude::*;
 
 use crate::error::guarded;
 use crate::placeholder::{self, LayerOp};
-use crate::plan::plan;
+use crate::plan::{HostNode, plan};
 use crate::value::Port;
 use crate::{Error, graph};
 
@@ -16,7 +16,7 @@ pub struct Survey {
     /// Outputs with their inferred shapes.
     pub outputs: Vec<Port>,
     /// As [`crate::Model::left_to_tract`].
-    pub left_to_tract: Vec<(String, String)>,
+    pub left_to_tract: Vec<HostNode>,
 }
 
 /// Size of an open dimension other than the batch: the side of an image, or tokens.

@@ -194,7 +194,11 @@ fn print_table(report: &Report) {
     if !report.host.is_empty() {
         let kinds = report.host.iter().map(|host| format!("{} {}", host.count, host.operator)).collect::<Vec<_>>();
         println!("left to the host: {}", kinds.join(", "));
-        println!("  so equal bits on every CPU are not promised, unless these only move values");
+        let inexact = report.host.iter().filter(|host| !host.exact).map(|host| host.operator.as_str());
+        match inexact.collect::<Vec<_>>()[..] {
+            [] => println!("  all of them exact: equal bits on every CPU"),
+            ref inexact => println!("  equal bits on every CPU are not promised, because of {}", inexact.join(", ")),
+        }
     }
     for warning in &report.warnings {
         println!("warning: {warning}");

@@ -43,7 +43,7 @@ fn run(source: &fpxint_onnx::Model, x: &ArrayD<f32>) -> (ArrayD<f32>, Vec<Vec<f3
     let model = load(source, &options("int8x2", "int8x2"));
     let pools = ["SumPool", "MaxPool", "Reduce", "Mul"];
     let left = model.left_to_tract();
-    assert!(!left.iter().any(|(_, op)| pools.iter().any(|pool| op.contains(pool))), "{left:?}");
+    assert!(!left.iter().any(|node| pools.iter().any(|pool| node.operator.contains(pool))), "{left:?}");
     let outputs = model.run(&feed("x", x.clone())).unwrap();
     let c = outputs[1].1.to_f32();
     let last: Vec<usize> = std::iter::once(0).chain(2..c.ndim()).chain([1]).collect();

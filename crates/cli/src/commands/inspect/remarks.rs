@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use fpxint_runtime::HostNode;
 use serde::Serialize;
 
 use super::Layer;
@@ -11,6 +12,8 @@ use super::Layer;
 pub(super) struct Host {
     pub operator: String,
     pub count: usize,
+    /// Whether they have the same bits on every CPU.
+    pub exact: bool,
     /// Names of the nodes, in the order in which they run.
     pub nodes: Vec<String>,
 }
@@ -20,13 +23,18 @@ const FEW_BITS: u32 = 6;
 /// Layers that a warning names.
 const NAMED: usize = 4;
 
-/// Nodes `(name, operator)` by operator, the most frequent first.
-pub(super) fn by_operator(nodes: Vec<(String, String)>) -> Vec<Host> {
-    let mut kinds: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (name, operator) in nodes {
-        kinds.entry(operator).or_default().push(name);
+/// Nodes by operator, the most frequent first.
+pub(super) fn by_operator(nodes: Vec<HostNode>) -> Vec<Host> {
+    let mut kinds: BTreeMap<String, Vec<HostNode>> = BTreeMap::new();
+    for node in nodes {
+        kinds.entry(node.operator.clone()).or_default().push(node);
     }
-    let host = |(operator, nodes): (String, Vec<String>)| Host { operator, count: nodes.len(), nodes };
+    let host = |(operator, nodes): (String, Vec<HostNode>)| Host {
+        operator,
+        count: nodes.len(),
+        exact: nodes.iter().all(|node| node.exact),
+        nodes: nodes.into_iter().map(|node| node.name).collect(),
+    };
     let mut hosts: Vec<Host> = kinds.into_iter().map(host).collect();
     hosts.sort_by_key(|host| std::cmp::Reverse(host.count));
     hosts
