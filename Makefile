@@ -14,6 +14,7 @@ test: $(VENV)
 	cargo test --workspace
 	cargo build --workspace --examples
 	.venv/bin/python tests/ort/raise_cases.py target/debug/examples/raise
+	.venv/bin/python tests/ort/fuse_cases.py target/debug/examples/fuse
 	.venv/bin/python tests/ort/artefacts.py $(FPXINT)
 
 # What a change must pass: format, lints, tests with every kernel this CPU has, documentation.

@@ -76,13 +76,13 @@ fn cubic<'a>(view: &View<'a>, x: &'a str, name: &'a str, nodes: &mut Vec<usize>)
     if !close(product.number, TANH_SCALE) {
         return false;
     }
-    match product.over.as_slice() {
-        &[sum] => {
+    match *product.over.as_slice() {
+        [sum] => {
             let Some(add) = view.made_by(sum, "Add", nodes) else { return false };
             let (Some(a), Some(b)) = (input(add, 0), input(add, 1)) else { return false };
             [(a, b), (b, a)].into_iter().any(|(own, cube)| view.source(own) == x && power(view, x, 3, cube, nodes))
         }
-        &[a, b] => [(a, b), (b, a)].into_iter().any(|(own, sum)| {
+        [a, b] => [(a, b), (b, a)].into_iter().any(|(own, sum)| {
             own == x && plus_one(view, sum, nodes).is_some_and(|square| power(view, x, 2, square, nodes))
         }),
         _ => false,

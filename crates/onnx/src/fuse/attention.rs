@@ -45,17 +45,14 @@ fn subgraph<'a>(view: &View<'a>, softmax: usize) -> Option<Match<'a>> {
         Some(guard) => (guard, true),
         None => (softmax, false),
     };
-    let product = view.reader(weights, &mut nodes).filter(|&at| onnx_op(view.node(at)) == "MatMul")?;
-    nodes.push(product);
+    let product = view.reader(weights, "MatMul", &mut nodes)?;
     let (lhs, rhs) = (input(view.node(product), 0)?, input(view.node(product), 1)?);
     if view.source(lhs) != view.node(weights).output.first()? {
         return None;
     }
     let v = Operand::find(view, rhs, ROWS, &mut nodes)?;
-    let back = view.reader(product, &mut nodes).filter(|&at| onnx_op(view.node(at)) == "Transpose")?;
-    nodes.push(back);
-    let root = view.reader(back, &mut nodes)?;
-    nodes.push(root);
+    let back = view.reader(product, "Transpose", &mut nodes)?;
+    let root = view.reader(back, "Reshape", &mut nodes)?;
     let same_heads = q.heads == k.heads && q.heads == v.heads && q.batch == k.batch && q.batch == v.batch;
     let swapped = ints(view.node(back), "perm") == Some(&[0, 2, 1, 3]);
     if !same_heads || !swapped || v.scale != 1.0 || !is_joined(view, root, &q, &v) {

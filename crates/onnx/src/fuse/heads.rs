@@ -97,7 +97,8 @@ impl<'a> Operand<'a> {
         let total = own.and_then(|own| own.checked_mul(parts));
         // Two of three equal dimensions make the third equal: there are as many elements as before.
         let proofs = [made[0] == batch, made[1] == sequence, total.map(Dim::Known) == Some(width)];
-        if proofs.into_iter().filter(|proof| *proof).count() < 2 {
+        let contradicted = total.zip(width.known()).is_some_and(|(total, width)| total != width);
+        if contradicted || proofs.into_iter().filter(|proof| *proof).count() < 2 {
             return None;
         }
         let (part, width) = if way.part.is_some() {
@@ -149,14 +150,14 @@ fn split<'a>(view: &View<'a>, name: &'a str, axis: usize, nodes: &mut Vec<usize>
     (whole && single && wrap(int(node, "axis", 0), 5)? == axis).then_some((joined, index as i64))
 }
 
-/// Whether node `at` reshapes (batch, sequence, heads, size) back to rank 3, where the product had `q` and `v` as operands.
+/// Whether the Reshape `at` brings (batch, sequence, heads, size) back to (batch, sequence, heads * size), where the products
+/// had `q` and `v` as operands.
 pub(super) fn is_joined(view: &View, at: usize, q: &Operand, v: &Operand) -> bool {
-    let node = view.node(at);
-    if onnx_op(node) != "Reshape" {
-        return false;
-    }
-    let made = node.output.first().and_then(|name| view.facts.shape(name));
+    let made = view.node(at).output.first().and_then(|name| view.facts.shape(name));
     let Some(&[batch, sequence, width]) = made else { return false };
     let whole = v.width.map(Dim::Known) == Some(width);
+    if v.width.zip(width.known()).is_some_and(|(own, made)| own != made) {
+        return false;
+    }
     [batch == q.batch, sequence == q.sequence, whole].into_iter().filter(|proof| *proof).count() >= 2
 }

@@ -170,11 +170,10 @@ fn centre<'a>(view: &View<'a>, name: &'a str, nodes: &mut Vec<usize>) -> Option<
 /// The Add of a constant vector that alone reads what node `at` makes.
 fn bias<'a>(view: &View<'a>, at: usize, rank: Option<usize>, nodes: &mut Vec<usize>) -> Option<(usize, Constant)> {
     let mut through = Vec::new();
-    let add = view.reader(at, &mut through)?;
-    let node = Some(view.node(add)).filter(|node| onnx_op(node) == "Add")?;
+    let add = view.reader(at, "Add", &mut through)?;
+    let node = view.node(add);
     let bias = [0, 1].into_iter().find_map(|i| view.vector(input(node, i)?, rank))?;
     nodes.extend(through);
-    nodes.push(add);
     Some((add, bias))
 }
 

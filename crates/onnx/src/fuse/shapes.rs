@@ -289,7 +289,10 @@ fn reshape(facts: &Facts, node: &NodeProto) -> Option<Vec<Dim>> {
     let mut result = Vec::with_capacity(wanted.len());
     for (i, &dim) in wanted.iter().enumerate() {
         result.push(match dim {
-            Dim::Known(0) if copies => shape.and_then(|s| s.get(i).copied()).unwrap_or_else(|| facts.fresh()),
+            Dim::Known(0) if copies => match shape {
+                Some(shape) => *shape.get(i)?,
+                None => facts.fresh(),
+            },
             Dim::Known(-1) => {
                 free = Some(i);
                 Dim::Known(1)

@@ -113,18 +113,19 @@ impl<'a> View<'a> {
         false
     }
 
-    /// The one node that reads what node `at` makes, through copies, which are noted in `nodes`.
-    pub fn reader(&self, at: usize, nodes: &mut Vec<usize>) -> Option<usize> {
+    /// The one node of operator `op` that reads what node `at` makes, through copies; it and they are noted in `nodes`.
+    ///
+    /// Shape may read it too: what it tells goes into shapes that the pattern needs no more, or the pattern cannot go.
+    pub fn reader(&self, at: usize, op: &str, nodes: &mut Vec<usize>) -> Option<usize> {
         let mut at = at;
         for _ in 0..MAX_CHAIN {
-            let &[next] = self.readers(self.node(at).output.first()?) else { return None };
-            if next == ELSEWHERE {
-                return None;
-            }
-            if !self.hands_on(self.node(next)) {
-                return Some(next);
-            }
+            let readers = self.nodes_reading(self.node(at).output.first()?).filter(|all| all.len() <= MAX_BESIDE)?;
+            let mut others = readers.iter().filter(|&&reader| onnx_op(self.node(reader)) != "Shape");
+            let (Some(&next), None) = (others.next(), others.next()) else { return None };
             nodes.push(next);
+            if !self.hands_on(self.node(next)) {
+                return Some(next).filter(|&next| onnx_op(self.node(next)) == op);
+            }
             at = next;
         }
         None

@@ -7,6 +7,7 @@ mod errors;
 mod expose;
 mod external;
 mod fold;
+mod fuse;
 mod hostile;
 mod round_trip;
 mod skeleton;
