@@ -4,7 +4,8 @@
 //!   (two ints each); `pads` (top, left, bottom, right) or `auto_pad` (`SAME_UPPER`, `SAME_LOWER`).
 //! * `FpxMatMul`, for MatMul and Gemm: `layer`, `k`, `n`; `y = x W + bias` over the last axis of `x`.
 //!
-//! Each has one input and one output, both FLOAT. Weights, bias and all that is folded into them are gone.
+//! Each has one input and one output, both FLOAT. Weights, bias and all that is folded into them are gone. Attention,
+//! normalisations, GELU and SiLU are one node each, as [`fuse`](crate::fuse()) makes them.
 
 use std::collections::HashSet;
 use std::io;
@@ -15,6 +16,7 @@ use crate::Error;
 use crate::assemble::{in_float, rebuild_named};
 use crate::dims;
 use crate::external::of_stream;
+use crate::fuse::fuse;
 use crate::layers::Plan;
 use crate::model::Model;
 use crate::node::{input, int_attribute, ints_attribute, make, string_attribute};
@@ -36,6 +38,7 @@ pub fn skeleton(model: &Model) -> Result<Vec<u8>, Error> {
     });
     dims::make_plain(&mut graph);
     widen::widen(&mut graph);
+    fuse(&mut graph, model.opset());
     let mut names = HashSet::new();
     for node in &mut graph.node {
         node.doc_string = None;

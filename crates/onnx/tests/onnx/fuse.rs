@@ -1,8 +1,9 @@
 //! What is fused into one node, and what is not. The values of fused graphs are compared in `tests/ort/fuse_cases.py`.
 
 use crate::build::*;
-use fpxint_onnx::proto::{GraphProto, NodeProto, tensor_proto::DataType};
-use fpxint_onnx::{DOMAIN, fuse};
+use fpxint_onnx::proto::{GraphProto, ModelProto, NodeProto, tensor_proto::DataType};
+use fpxint_onnx::{DOMAIN, Model, fuse, skeleton};
+use prost::Message;
 
 const WIDTH: i64 = 12;
 const HEADS: i64 = 3;
@@ -58,6 +59,18 @@ fn a_layer_norm_is_one_node() {
     }
     let across = layer_norm(1);
     assert!(fused(&across) == across.proto.graph.unwrap());
+}
+
+#[test]
+fn a_skeleton_holds_fused_nodes_but_for_what_is_exposed() {
+    let mut model = layer_norm(-1).model();
+    let kinds_of = |model: &Model| {
+        let proto = ModelProto::decode(skeleton(model).unwrap().as_slice()).unwrap();
+        kinds(&proto.graph.unwrap()).join(" ")
+    };
+    assert_eq!(kinds_of(&model), "FpxLayerNorm");
+    model.expose(&["n".to_owned()]).unwrap();
+    assert_eq!(kinds_of(&model), "ReduceMean Sub Pow ReduceMean Add Sqrt Div Mul Add");
 }
 
 #[test]
