@@ -43,6 +43,16 @@ pub(crate) fn node(op: &str, inputs: &[&str], output: &str, attribute: Vec<Attri
     }
 }
 
+pub(crate) fn integers(name: &str, values: &[i64]) -> TensorProto {
+    TensorProto {
+        name: Some(name.into()),
+        dims: vec![values.len() as i64],
+        data_type: Some(DataType::Int64 as i32),
+        int64_data: values.to_vec(),
+        ..Default::default()
+    }
+}
+
 pub(crate) fn tensor(name: &str, dims: &[i64], values: &[f32]) -> TensorProto {
     TensorProto {
         name: Some(name.into()),
@@ -53,10 +63,12 @@ pub(crate) fn tensor(name: &str, dims: &[i64], values: &[f32]) -> TensorProto {
     }
 }
 
-fn value(name: &str, dims: &[i64]) -> ValueInfoProto {
+/// A float value; -1 stands for the batch and -2 for the length of a sequence.
+pub(crate) fn value(name: &str, dims: &[i64]) -> ValueInfoProto {
     let dim = |&size: &i64| {
         let value = match size {
             -1 => tensor_shape_proto::dimension::Value::DimParam("n".into()),
+            -2 => tensor_shape_proto::dimension::Value::DimParam("t".into()),
             size => tensor_shape_proto::dimension::Value::DimValue(size),
         };
         tensor_shape_proto::Dimension { value: Some(value), ..Default::default() }

@@ -3,6 +3,7 @@
 mod batch;
 mod build;
 mod clamps;
+mod encoder;
 mod errors;
 mod expose;
 mod external;
