@@ -118,10 +118,7 @@ impl Model {
                 out.ranges = united(&parts);
                 slots[step.outputs[0]] = Some(out);
             }
-            Action::Encoder(kind) => {
-                let made = self.encoder(kind, step, slots, scratch)?;
-                slots[step.outputs[0]] = Some(made);
-            }
+            Action::Encoder(kind) => slots[step.outputs[0]] = Some(self.encoder(kind, step, slots, scratch)?),
             Action::Tract { op, .. } => {
                 let mut share = |&slot: &usize| made(slots, slot)?.share();
                 let inputs: TVec<TValue> = step.inputs.iter().map(&mut share).collect::<TractResult<_>>()?;
