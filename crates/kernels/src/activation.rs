@@ -17,7 +17,7 @@
 
 use crate::{Kernel, Range, run};
 
-mod functions;
+pub(crate) mod functions;
 
 pub(crate) use functions::*;
 

@@ -58,4 +58,4 @@ pub use pool::{Pool, Pooling, global_average};
 pub use product::{Epilogue, Error, Product, Residual};
 pub use range::Range;
 pub use shape::Shape;
-pub use softmax::{softmax, sum};
+pub use softmax::{add, softmax, sum};

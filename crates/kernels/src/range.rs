@@ -85,9 +85,20 @@ impl<const N: usize> Lanes<N> {
     }
 
     /// The range of all lanes.
+    #[inline(always)]
     pub fn range(&self) -> Range {
-        let lane = |c| Range { low: self.low[c], high: self.high[c], odd: self.magnitude[c] >= 0x7f80_0000 };
-        (0..N).map(lane).fold(Range::EMPTY, Range::union)
+        let Self { mut low, mut high, mut magnitude } = *self;
+        // One half against the other, which takes vectors where lane after lane would not.
+        let mut half = N.next_power_of_two() / 2;
+        while half > 0 {
+            for (c, other) in (half..N).take(half).enumerate() {
+                low[c] = if low[other] < low[c] { low[other] } else { low[c] };
+                high[c] = if high[other] > high[c] { high[other] } else { high[c] };
+                magnitude[c] = magnitude[c].max(magnitude[other]);
+            }
+            half /= 2;
+        }
+        Range { low: low[0], high: high[0], odd: magnitude[0] >= 0x7f80_0000 }
     }
 }
 

@@ -63,6 +63,27 @@ pub fn sum(kernel: &dyn Kernel, x: &[f32], [outer, n, inner]: [usize; 3], y: &mu
     }
 }
 
+/// `y = a + b`, where `b` repeats until it is as long as `a`.
+///
+/// # Panics
+/// If `y` has another length than `a`, or `b` does not fill it.
+pub fn add(a: &[f32], b: &[f32], y: &mut [f32], threads: usize) {
+    assert!(a.len() == y.len() && a.len().is_multiple_of(b.len().max(1)), "values and their sums");
+    let block = |(y, (a, b)): (&mut [f32], (&[f32], &[f32]))| {
+        for (y, (a, b)) in y.iter_mut().zip(a.iter().zip(b)) {
+            *y = a + b;
+        }
+    };
+    let some = b.len().div_ceil(threads.max(1)).max(1);
+    for (y, a) in y.chunks_exact_mut(b.len().max(1)).zip(a.chunks_exact(b.len().max(1))) {
+        if threads <= 1 {
+            block((y, (a, b)));
+        } else {
+            y.par_chunks_mut(some).zip(a.par_chunks(some).zip(b.par_chunks(some))).for_each(block);
+        }
+    }
+}
+
 /// What scores are made of before their exponentials: `score * scale + mask`, two roundings.
 #[derive(Debug, Clone, Copy)]
 pub struct Scores<'a> {

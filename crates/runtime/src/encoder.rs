@@ -8,6 +8,7 @@ use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::array::Slice;
+use tract_onnx::tract_core::ops::binary::TypedBinOp;
 use tract_onnx::tract_core::ops::nn::{Reduce, Reducer, Softmax, SoftmaxKind};
 use tract_onnx::tract_hir::infer::{InferenceResult, Solver, TensorProxy};
 use tract_onnx::tract_hir::internal::*;
@@ -27,6 +28,8 @@ pub(crate) enum EncoderStep {
     Softmax,
     /// The sum over `count` axes from `first` on.
     Sum { first: usize, count: usize },
+    /// The first input plus the second, which repeats along the first axes.
+    Add,
 }
 
 impl EncoderStep {
@@ -38,6 +41,7 @@ impl EncoderStep {
             Self::Attention(..) => "Attention",
             Self::Softmax => "Softmax",
             Self::Sum { .. } => "Sum",
+            Self::Add => "Add",
         }
     }
 
@@ -56,6 +60,9 @@ impl EncoderStep {
         };
         if fact.datum_type != f32::datum_type() {
             return Ok(None);
+        }
+        if let Some(swap) = added(model, node)? {
+            return Ok(Some((Self::Add, if swap { inputs.into_iter().rev().collect() } else { inputs })));
         }
         let step = if let Some(op) = node.op_as::<Softmax>() {
             let last = fact.rank().checked_sub(1);
@@ -85,6 +92,21 @@ impl EncoderStep {
         }
         Ok((Self::Attention(attention, parts), inputs))
     }
+}
+
+/// Whether the operands of a node are to be swapped, if it adds a value to one of its shape that is 1 along some first axes.
+fn added(model: &TypedModel, node: &TypedNode) -> TractResult<Option<bool>> {
+    let facts = model.node_input_facts(node.id)?;
+    let adds = node.op_as::<TypedBinOp>().is_some_and(|op| op.0.name() == "Add");
+    let &[a, b] = &facts[..] else { return Ok(None) };
+    if !adds || a.rank() != b.rank() || facts.iter().any(|fact| fact.datum_type != f32::datum_type()) {
+        return Ok(None);
+    }
+    let repeats = |whole: &TypedFact, part: &TypedFact| {
+        let ones = part.shape.iter().take_while(|dim| dim.is_one()).count();
+        whole.shape.dims()[ones..] == part.shape.dims()[ones..]
+    };
+    Ok(if repeats(a, b) { Some(false) } else { repeats(b, a).then_some(true) })
 }
 
 /// The value of which `outlet` is some columns that only attention reads, with the first of them and their number.

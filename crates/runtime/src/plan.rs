@@ -272,7 +272,9 @@ impl Builder<'_> {
     fn encoder(&self, node: &TypedNode) -> Result<Option<(EncoderStep, TVec<OutletId>)>, Error> {
         let step = EncoderStep::of(self.model, node).map_err(Error::graph)?;
         let last = |input: &OutletId| self.preferred(*input) == Layout::ChannelsLast;
-        Ok(step.filter(|(step, inputs)| !matches!(step, EncoderStep::Sum { .. }) || !inputs.iter().any(last)))
+        Ok(step.filter(|(step, inputs)| {
+            !matches!(step, EncoderStep::Sum { .. } | EncoderStep::Add) || !inputs.iter().any(last)
+        }))
     }
 
     /// A node that the host runs, or one that joins channels.

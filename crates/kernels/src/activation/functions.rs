@@ -34,30 +34,35 @@ pub(crate) fn silu(x: f32) -> f32 {
     x * sigmoid(x)
 }
 
+/// The factor that takes the part of [`gelu`] that is not a line to `[-1, 1]`.
+pub(crate) const GELU_SCALE: f32 = 1.0 / 5.5;
+
+/// Coefficients of the polynomial of [`gelu`], the highest first.
+pub(crate) const GELU: [f32; 15] = [
+    2.938_795_4e-3,
+    -7.530_546_3e-3,
+    5.698_297_6e-3,
+    -6.755_702_7e-3,
+    2.321_473e-2,
+    -4.221_762e-2,
+    5.763_084e-2,
+    -8.068_87e-2,
+    1.115_668_8e-1,
+    -1.436_195_8e-1,
+    1.764_521_3e-1,
+    -2.133_298_5e-1,
+    2.625_533e-1,
+    -3.529_486e-1,
+    7.070_356_6e-1,
+];
+
 /// `x Phi(x)`. With `t = x / 5.5` held to `[-1, 1]`, `Phi(x) = 1/2 + t p(2 t^2 - 1)`; `p` is fitted to that on `[-1, 1]` so that
 /// `p(1) = 1/2` holds exactly, and so Phi is 0 and 1 outside.
 #[inline(always)]
 pub(crate) fn gelu(x: f32) -> f32 {
-    const P: [f32; 15] = [
-        2.938_795_4e-3,
-        -7.530_546_3e-3,
-        5.698_297_6e-3,
-        -6.755_702_7e-3,
-        2.321_473e-2,
-        -4.221_762e-2,
-        5.763_084e-2,
-        -8.068_87e-2,
-        1.115_668_8e-1,
-        -1.436_195_8e-1,
-        1.764_521_3e-1,
-        -2.133_298_5e-1,
-        2.625_533e-1,
-        -3.529_486e-1,
-        7.070_356_6e-1,
-    ];
-    let t = clamp(x * (1.0 / 5.5), -1.0, 1.0);
+    let t = clamp(x * GELU_SCALE, -1.0, 1.0);
     let u = (t + t).mul_add(t, -1.0);
-    let p = P[1..].iter().fold(P[0], |p, &c| p.mul_add(u, c));
+    let p = GELU[1..].iter().fold(GELU[0], |p, &c| p.mul_add(u, c));
     x * t.mul_add(p, 0.5)
 }
 

@@ -7,6 +7,7 @@
 use std::arch::x86_64::*;
 
 use crate::Activation;
+use crate::activation::functions;
 use crate::kernel::{Columns, Ending, Grids, NR, RowGrid, Sink};
 use crate::range::Lanes;
 
@@ -23,20 +24,28 @@ pub(super) const EACH: u8 = 16;
 pub(super) const CODES: u8 = 32;
 /// Sums come in vectors of every other four channels.
 pub(super) const DEPTHWISE: u8 = 64;
+/// Outputs end in a GELU.
+pub(super) const GELU: u8 = 128;
 
-/// The bits of an ending that this epilogue does: a clamp or none, outputs that are all finite before it, and codes of values
+/// The bits of an ending that this epilogue does: a clamp, a GELU or neither, outputs that are all finite before it, and codes of values
 /// that are not negative.
 pub(super) fn steps(ending: &Ending<'_>) -> Option<u8> {
     let (columns, place) = (&ending.columns, &ending.place);
     let bit = |holds: bool, bit: u8| if holds { bit } else { 0 };
     let rows = bit(place.width < NR, MASKED) | bit(matches!(ending.grids, Grids::Each(_)), EACH);
-    let Activation::Clamp { low, high } = columns.activation else { return None };
-    let bounds = bit(low > f32::NEG_INFINITY, LOW) | bit(high < f32::INFINITY, HIGH);
+    let (bounds, bounded) = match columns.activation {
+        Activation::Clamp { low, high } => {
+            let bounds = bit(low > f32::NEG_INFINITY, LOW) | bit(high < f32::INFINITY, HIGH);
+            (bounds, low >= 0.0 || bounds & LOW == 0)
+        }
+        Activation::Gelu => (GELU, true),
+        _ => return None,
+    };
     let (sink, plain) = match place.out {
         Sink::Floats(_) => (0, true),
         Sink::Codes(_, grid) => (CODES, grid.zero_point == 0),
     };
-    let admitted = columns.finite && plain && (low >= 0.0 || bounds & LOW == 0);
+    let admitted = columns.finite && plain && bounded;
     admitted.then_some(bounds | rows | sink | bit(place.residual.is_some(), RESIDUAL))
 }
 
@@ -58,11 +67,11 @@ macro_rules! each_row {
 /// Runs `$one` for the steps of an ending that have code of their own, as the constant `STEPS`, and otherwise `$other`.
 macro_rules! by_steps {
     ($ending:expr, |$steps:ident| $one:block, $other:block) => {{
-        use $crate::avx512vnni::epilogue::{CODES, EACH, HIGH, LOW, MASKED, RESIDUAL};
+        use $crate::avx512vnni::epilogue::{CODES, EACH, GELU, HIGH, LOW, MASKED, RESIDUAL};
         const BOUNDED: u8 = LOW | HIGH;
         by_steps!(@ $ending, $steps, $one, $other, [
             (0) (LOW) (BOUNDED) (RESIDUAL) (RESIDUAL | LOW)
-            (MASKED) (LOW | MASKED) (BOUNDED | MASKED) (RESIDUAL | MASKED) (EACH) (LOW | EACH)
+            (MASKED) (LOW | MASKED) (BOUNDED | MASKED) (RESIDUAL | MASKED) (EACH) (LOW | EACH) (GELU | EACH) (RESIDUAL | EACH)
             (LOW | CODES) (LOW | CODES | MASKED) (BOUNDED | CODES) (BOUNDED | CODES | MASKED)
         ])
     }};
@@ -138,7 +147,10 @@ impl<'a> Panel<'a> {
         };
         let mask = ((1u64 << width) - 1) as u32;
         let (smallest, largest) = lanes.bounds();
-        let Activation::Clamp { low, high } = columns.activation else { unreachable!("a clamp") };
+        let (low, high) = match columns.activation {
+            Activation::Clamp { low, high } => (low, high),
+            _ => (f32::NEG_INFINITY, f32::INFINITY),
+        };
         // Depthwise outputs that are kept are put in order first.
         let ordered = STEPS & DEPTHWISE == 0 || STEPS & CODES == 0;
         let values = |values: &[f32; NR]| {
@@ -235,6 +247,9 @@ impl<'a> Panel<'a> {
             // SAFETY: `new` checked `width` values of every row against the residual; the mask keeps to them.
             y = _mm512_add_ps(y, unsafe { _mm512_maskz_loadu_ps(self.masks[v], residual) });
         }
+        if STEPS & GELU != 0 {
+            y = gelu(y);
+        }
         if STEPS & LOW != 0 {
             y = _mm512_max_ps(self.low, y);
         } else {
@@ -309,6 +324,22 @@ impl<'a> Panel<'a> {
             store(largest, v, self.largest[v]);
         }
     }
+}
+
+/// The operations of [`functions::gelu`].
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn gelu(x: __m512) -> __m512 {
+    let one = _mm512_set1_ps(1.0);
+    let t = _mm512_mul_ps(x, _mm512_set1_ps(functions::GELU_SCALE));
+    let t = _mm512_min_ps(one, _mm512_max_ps(_mm512_sub_ps(_mm512_setzero_ps(), one), t));
+    let u = _mm512_fmsub_ps(_mm512_add_ps(t, t), t, one);
+    let [first, rest @ ..] = functions::GELU;
+    let mut p = _mm512_set1_ps(first);
+    for c in rest {
+        p = _mm512_fmadd_ps(p, u, _mm512_set1_ps(c));
+    }
+    _mm512_mul_ps(x, _mm512_fmadd_ps(t, p, _mm512_set1_ps(0.5)))
 }
 
 /// Vectors of 16 channels each as vectors of every other four.

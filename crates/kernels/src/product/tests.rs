@@ -299,6 +299,8 @@ fn an_activation_in_the_epilogue_has_the_bits_of_one_behind_it() {
         Activation::HardSwish,
         Activation::Sigmoid,
         Activation::Silu,
+        Activation::Gelu,
+        Activation::GeluTanh,
     ];
     for kernel in available() {
         let (m, n, k) = (MR + 1, 2 * NR + 13, 9);
@@ -311,21 +313,24 @@ fn an_activation_in_the_epilogue_has_the_bits_of_one_behind_it() {
         let mut codes = Codes::default();
         codes.fill_rows(kernel, &x, k, &vec![grid; m], 1);
         let sums = partial(kernel, &product, &codes, m * n, 1);
-        let mut none = vec![f32::NAN; m * n];
-        product.fused(kernel, &codes, Some(added(&residual)), &mut none, 1);
-        assert!(none.iter().any(|&y| y < -1.0) && none.iter().any(|&y| y > 1.0));
-        for activation in activations {
-            product.set_activation(activation);
-            let want: Vec<f32> = none.iter().map(|&y| activation.apply(y)).collect();
-            let [mut fused, mut finished] = [vec![f32::NAN; m * n], vec![f32::NAN; m * n]];
-            let ranges = [
-                product.fused(kernel, &codes, Some(added(&residual)), &mut fused, 1),
-                product.finish(kernel, &codes, &sums, Some(added(&residual)), &mut finished, 1),
-            ];
-            for (y, ranges) in [fused, finished].iter().zip(ranges) {
-                let same = y.iter().zip(&want).all(|(y, w)| y.to_bits() == w.to_bits());
-                assert!(same, "{activation:?} on {}", kernel.name());
-                assert_eq!(ranges, [kernel.range(&want)]);
+        for residual in [None, Some(added(&residual))] {
+            let mut none = vec![f32::NAN; m * n];
+            product.set_activation(Activation::NONE);
+            product.fused(kernel, &codes, residual, &mut none, 1);
+            assert!(none.iter().any(|&y| y < -1.0) && none.iter().any(|&y| y > 1.0));
+            for activation in activations {
+                product.set_activation(activation);
+                let want: Vec<f32> = none.iter().map(|&y| activation.apply(y)).collect();
+                let [mut fused, mut finished] = [vec![f32::NAN; m * n], vec![f32::NAN; m * n]];
+                let ranges = [
+                    product.fused(kernel, &codes, residual, &mut fused, 1),
+                    product.finish(kernel, &codes, &sums, residual, &mut finished, 1),
+                ];
+                for (y, ranges) in [fused, finished].iter().zip(ranges) {
+                    let same = y.iter().zip(&want).all(|(y, w)| y.to_bits() == w.to_bits());
+                    assert!(same, "{activation:?} on {}", kernel.name());
+                    assert_eq!(ranges, [kernel.range(&want)]);
+                }
             }
         }
     }

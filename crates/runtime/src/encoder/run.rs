@@ -1,6 +1,6 @@
 //! Running the steps of encoders.
 
-use fpxint_kernels::{Attention, Extent, Mask, Operands, Rows, softmax, sum};
+use fpxint_kernels::{Attention, Extent, Mask, Operands, Rows, add, softmax, sum};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::*;
 
@@ -48,6 +48,13 @@ impl Model {
                 let sizes = [size(&shape[..axes.start]), size(&shape[axes.clone()]), size(&shape[axes.end..])];
                 let mut out = scratch.take(&made, to_host)?;
                 sum(self.kernel, x, sizes, out.floats_mut()?, scratch.threads);
+                Ok(out)
+            }
+            EncoderStep::Add => {
+                let (b, mut out) = (read(slots, step.inputs[1])?, scratch.take(shape, to_host)?);
+                let ones = b.shape().iter().take_while(|&&size| size == 1).count();
+                ensure!(b.shape()[ones..] == shape[ones..], "a value of shape {:?} added to {shape:?}", b.shape());
+                add(x, b.floats()?, out.floats_mut()?, scratch.threads);
                 Ok(out)
             }
         }
