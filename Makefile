@@ -36,6 +36,7 @@ bench:
 ifdef MODELS
 	cargo build --release --workspace --bins
 	.venv-bench/bin/python bench/versus.py target/release/fpxint docs/benchmarks.md $(MODELS)
+	.venv-bench/bin/python bench/encoders.py target/release/fpxint docs/benchmarks.md $(MODELS)
 endif
 
 $(VENV): tests/ort/requirements.txt

@@ -23,6 +23,7 @@ import onnx
 import onnxruntime as ort
 
 from machine import cpu
+from turns import write
 
 ROUNDS, RUNS = 9, 30
 MARKS = ("<!-- gemm -->", "<!-- /gemm -->")
@@ -85,9 +86,7 @@ def main():
         "",
         f"{cpu()}, kernel {report['kernel']}; ONNX Runtime {ort.__version__}; one thread; medians of {ROUNDS} rounds of {RUNS} runs in turns.",
     ]
-    before, rest = out.read_text().split(MARKS[0])
-    _, after = rest.split(MARKS[1])
-    out.write_text(before + "\n".join([MARKS[0], *lines, MARKS[1]]) + after)
+    write(out, MARKS, lines)
     return 0
 
 

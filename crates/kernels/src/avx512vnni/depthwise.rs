@@ -11,6 +11,14 @@ use crate::kernel::{Ending, NR, Pairs, Partial, Tile};
 use crate::window::Strip;
 use crate::x86::by_rows;
 
+/// Adds the products of two taps of a row.
+macro_rules! multiply {
+    ($acc:expr, $codes:expr, $w:ident) => {{
+        let [a, b] = $codes;
+        $acc = [dot($acc[0], _mm512_unpacklo_epi16(a, b), $w[0]), dot($acc[1], _mm512_unpackhi_epi16(a, b), $w[1])];
+    }};
+}
+
 /// Adds the products of `$rows` rows of a strip from row `$first` on to `$acc`, whose vectors hold every other four channels: a
 /// macro, so that they stay in the registers of the function it stands in.
 macro_rules! add {
@@ -24,15 +32,22 @@ macro_rules! add {
             let (halves, _) = weights.as_chunks();
             let [w0, w1] = [weights_512(&halves[0]), weights_512(&halves[1])];
             let w = quads([w0, w1]);
+            let stride = strip.row_stride();
             let (a, b) = (start.wrapping_add(a), start.wrapping_add(b));
-            each_row!($rows, |R| {
-                let row = R * strip.row_stride();
-                let (a, b) = (codes_512(a.wrapping_add(row)), codes_512(b.wrapping_add(row)));
-                $acc[R] = [
-                    dot($acc[R][0], _mm512_unpacklo_epi16(a, b), w[0]),
-                    dot($acc[R][1], _mm512_unpackhi_epi16(a, b), w[1]),
-                ];
-            });
+            // Neighbours in a line: what a row has at one tap the next has at the other.
+            if b == a.wrapping_add(stride) {
+                let mut next = codes_512(a);
+                each_row!($rows, |R| {
+                    let codes = [next, codes_512(b.wrapping_add(R * stride))];
+                    next = codes[1];
+                    multiply!($acc[R], codes, w);
+                });
+            } else {
+                each_row!($rows, |R| {
+                    let row = R * stride;
+                    multiply!($acc[R], [codes_512(a.wrapping_add(row)), codes_512(b.wrapping_add(row))], w);
+                });
+            }
         }
     }};
 }

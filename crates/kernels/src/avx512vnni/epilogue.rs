@@ -28,7 +28,7 @@ pub(super) const DEPTHWISE: u8 = 64;
 pub(super) const GELU: u8 = 128;
 
 /// The bits of an ending that this epilogue does: a clamp, a GELU or neither, outputs that are all finite before it, and codes of values
-/// that are not negative.
+/// from 0 on.
 pub(super) fn steps(ending: &Ending<'_>) -> Option<u8> {
     let (columns, place) = (&ending.columns, &ending.place);
     let bit = |holds: bool, bit: u8| if holds { bit } else { 0 };
@@ -43,7 +43,10 @@ pub(super) fn steps(ending: &Ending<'_>) -> Option<u8> {
     };
     let (sink, plain) = match place.out {
         Sink::Floats(_) => (0, true),
-        Sink::Codes(_, grid) => (CODES, grid.zero_point == 0),
+        Sink::Codes(_, grid) => {
+            let low = matches!(columns.activation, Activation::Clamp { low: 0.0, .. });
+            (CODES, low && bounds & HIGH != 0 && grid.zero_point == 0)
+        }
     };
     let admitted = columns.finite && plain && bounded;
     admitted.then_some(bounds | rows | sink | bit(place.residual.is_some(), RESIDUAL))
@@ -72,7 +75,7 @@ macro_rules! by_steps {
         by_steps!(@ $ending, $steps, $one, $other, [
             (0) (LOW) (BOUNDED) (RESIDUAL) (RESIDUAL | LOW)
             (MASKED) (LOW | MASKED) (BOUNDED | MASKED) (RESIDUAL | MASKED) (EACH) (LOW | EACH) (GELU | EACH) (RESIDUAL | EACH)
-            (LOW | CODES) (LOW | CODES | MASKED) (BOUNDED | CODES) (BOUNDED | CODES | MASKED)
+            (BOUNDED | CODES) (BOUNDED | CODES | MASKED)
         ])
     }};
     (@ $ending:expr, $steps:ident, $one:block, $other:block, [$(($bits:expr))*]) => {
@@ -111,9 +114,8 @@ pub(super) struct Panel<'a> {
     high: __m512,
     out: *mut f32,
     codes: *mut u8,
-    /// Inverse of the step and largest code of the codes' grid.
+    /// Inverse of the step of the codes' grid.
     inv: __m512,
-    code_max: __m512i,
     residual: *const f32,
     stride: usize,
     /// Rows of a line, values beyond `stride` from one line to the next, and these before the line at hand.
@@ -171,7 +173,6 @@ impl<'a> Panel<'a> {
             out,
             codes,
             inv: _mm512_set1_ps(coded.map_or(0.0, |grid| grid.inv)),
-            code_max: _mm512_set1_epi16(coded.map_or(0, |grid| grid.code_max as i16)),
             residual: place.residual.map_or(std::ptr::null(), <[f32]>::as_ptr),
             stride: place.stride,
             line: place.line,
@@ -251,7 +252,10 @@ impl<'a> Panel<'a> {
             y = gelu(y);
         }
         if STEPS & LOW != 0 {
-            y = _mm512_max_ps(self.low, y);
+            // Negative codes become 0 anyway.
+            if STEPS & CODES == 0 {
+                y = _mm512_max_ps(self.low, y);
+            }
         } else {
             self.smallest[v] = _mm512_min_ps(y, self.smallest[v]);
         }
@@ -277,14 +281,14 @@ impl<'a> Panel<'a> {
         }
     }
 
-    /// Writes the codes of a row's outputs, none negative: those of [`crate::bodies::quantise`], as `cvtps` rounds ties to even
-    /// too. Where values leave the grid's range any codes may come out.
+    /// Writes the codes of a row's outputs, none above the largest of the grid's range: those of [`crate::bodies::quantise`], as
+    /// `cvtps` rounds ties to even too and negative steps saturate at 0.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
     fn code<const STEPS: u8>(&self, start: usize, y: [__m512; VECTORS]) {
         let low = _mm512_cvtps_epi32(_mm512_mul_ps(y[0], self.inv));
         let high = _mm512_cvtps_epi32(_mm512_mul_ps(y[1], self.inv));
-        let words = _mm512_min_epu16(_mm512_packus_epi32(low, high), self.code_max);
+        let words = _mm512_packus_epi32(low, high);
         // Eight bytes of every quarter, twice; then these quarters, whose quads take turns unless they are those of depthwise.
         let bytes = _mm512_packus_epi16(words, words);
         let order = if STEPS & DEPTHWISE == 0 {

@@ -28,7 +28,13 @@ fn floats(kernel: &dyn Kernel, g: &Convolution, activation: Activation) -> (Vec<
 #[test]
 fn codes_are_those_of_the_outputs() {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
-    let clamps = [Activation::RELU, Activation::Clamp { low: -3.0, high: 6.0 }, Activation::HardSwish];
+    let clamps = [
+        Activation::RELU,
+        Activation::Clamp { low: 0.0, high: 6.0 },
+        Activation::Clamp { low: -3.0, high: 6.0 },
+        Activation::Clamp { low: 1.0, high: 6.0 },
+        Activation::HardSwish,
+    ];
     for (g, activation) in geometries().iter().flat_map(|g| clamps.map(|activation| (g, activation))) {
         for kernel in available() {
             let (y, ranges, product, codes) = floats(kernel, g, activation);
