@@ -39,9 +39,9 @@ mod floats;
 use floats::{float_product, transpose};
 
 /// Adds the products of a window's `ROWS` rows by a panel to `$acc`: a macro, so that they stay in the registers of the function
-/// it stands in.
+/// it stands in. Of a half panel only the first vector has outputs.
 macro_rules! add {
-    ($rows:ident, $window:expr, $panel:expr, $acc:ident) => {{
+    ($rows:ident, $half:expr, $window:expr, $panel:expr, $acc:ident) => {{
         let (window, panel): (&Window<'_>, &[i8]) = ($window, $panel);
         let (steps, stride) = (window.depth() / 4, window.row_stride());
         assert_eq!(panel.len(), window.taps().len() * window.depth() * NR, "panel and window differ in depth");
@@ -54,7 +54,10 @@ macro_rules! add {
                 let w = [load(weights), load(weights.wrapping_add(64))];
                 each_row!($rows, |R| {
                     let u = broadcast(codes.wrapping_add(R * stride));
-                    $acc[R] = [_mm512_dpbusd_epi32($acc[R][0], u, w[0]), _mm512_dpbusd_epi32($acc[R][1], u, w[1])];
+                    $acc[R][0] = _mm512_dpbusd_epi32($acc[R][0], u, w[0]);
+                    if !$half {
+                        $acc[R][1] = _mm512_dpbusd_epi32($acc[R][1], u, w[1]);
+                    }
                 });
                 weights = weights.wrapping_add(4 * NR);
                 codes = codes.wrapping_add(4);
@@ -73,7 +76,7 @@ fn tile(window: &Window<'_>, panel: &[i8], tile: &mut Tile) {
 #[target_feature(enable = "avx512f,avx512vnni")]
 fn tile_of<const ROWS: usize>(window: &Window<'_>, panel: &[i8], tile: &mut Tile) {
     let mut acc = [[_mm512_setzero_si512(); VECTORS]; ROWS];
-    add!(ROWS, window, panel, acc);
+    add!(ROWS, false, window, panel, acc);
     for (acc, sums) in acc.iter().zip(tile.iter_mut()) {
         for (&acc, sums) in acc.iter().zip(sums.as_chunks_mut::<16>().0) {
             store_512(sums, acc);
@@ -87,9 +90,14 @@ fn fused(partials: &[Partial<'_, i8>], mut ending: Ending<'_>) {
     by_steps!(
         ending,
         |STEPS| {
+            let half = ending.place.width <= NR / VECTORS;
             let mut out = Panel::new::<STEPS>(&mut ending);
             for (line, first, rows) in partials[0].lines.tiles() {
-                of_rows!(rows, fused_of, [STEPS], (partials, [line, first], &mut out));
+                if STEPS & MASKED != 0 && half {
+                    of_rows!(rows, fused_of, [STEPS, true], (partials, [line, first], &mut out));
+                } else {
+                    of_rows!(rows, fused_of, [STEPS, false], (partials, [line, first], &mut out));
+                }
             }
             out.end(ending.lanes);
         },
@@ -102,7 +110,7 @@ fn fused(partials: &[Partial<'_, i8>], mut ending: Ending<'_>) {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-fn fused_of<const ROWS: usize, const STEPS: u8>(
+fn fused_of<const ROWS: usize, const STEPS: u8, const HALF: bool>(
     partials: &[Partial<'_, i8>],
     [line, first]: [usize; 2],
     out: &mut Panel<'_>,
@@ -112,10 +120,10 @@ fn fused_of<const ROWS: usize, const STEPS: u8>(
     let rest = &partials[1..];
     let start = if rest.is_empty() { out.start::<STEPS>() } else { [_mm512_setzero_si512(); VECTORS] };
     let mut acc = [start; ROWS];
-    add!(ROWS, &partials[0].lines.window(line, first, ROWS), partials[0].weights, acc);
+    add!(ROWS, HALF, &partials[0].lines.window(line, first, ROWS), partials[0].weights, acc);
     for (i, partial) in rest.iter().enumerate() {
         raise!(ROWS, partial.raise, acc, (i + 1 == rest.len()).then(|| out.start::<STEPS>()));
-        add!(ROWS, &partial.lines.window(line, first, ROWS), partial.weights, acc);
+        add!(ROWS, HALF, &partial.lines.window(line, first, ROWS), partial.weights, acc);
     }
     let mut block = out.of_line(line);
     each_row!(ROWS, |R| block.finish::<STEPS>(row + R, acc[R]));

@@ -136,8 +136,8 @@ macro_rules! by_rows {
 
 /// Runs `$block::<rows, constants>(..)`.
 macro_rules! block {
-    ($block:ident, $rows:literal, [$($constant:tt)?], $args:tt) => {
-        $block::<$rows $(, $constant)?> $args
+    ($block:ident, $rows:literal, [$($constant:tt),*], $args:tt) => {
+        $block::<$rows $(, $constant)*> $args
     };
 }
 
