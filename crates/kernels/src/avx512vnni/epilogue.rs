@@ -303,8 +303,9 @@ impl<'a> Panel<'a> {
             // SAFETY: `new` checked `width` codes of every row against the plane, and these are as many.
             unsafe { _mm256_storeu_si256(out.cast(), codes) }
         } else if mask == 0xffff {
+            let codes = _mm256_castsi256_si128(codes);
             // SAFETY: as above, for half of them.
-            unsafe { _mm_storeu_si128(out.cast(), _mm256_castsi256_si128(codes)) }
+            unsafe { _mm_storeu_si128(out.cast(), codes) }
         } else {
             // SAFETY: as above; the mask keeps to `width`.
             unsafe { _mm256_mask_storeu_epi8(out.cast(), mask, codes) }
