@@ -8,12 +8,14 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::Model;
-use crate::execute::image_size;
-use crate::held::{Coding, Held, Scratch};
-use crate::plan::{Action, Plan, Slot, Step};
 use fpxint::Geometry;
 use fpxint_kernels::{Activation, Codes, Range};
+
+use crate::Model;
+use crate::execute::{element_count, image_size};
+use crate::held::{Coding, Held, Scratch};
+use crate::layer::Layer;
+use crate::plan::{Action, Plan, Slot, Step};
 
 /// Whether the last run's values met both bounds of their clamp, and so are likely to again.
 #[derive(Debug)]
@@ -26,7 +28,7 @@ impl Default for Met {
 }
 
 /// By the slot of a value that only convolutions read, as what they multiply: these layers.
-pub(crate) fn readers(plan: &Plan, layers: &[crate::layer::Layer]) -> HashMap<Slot, Vec<usize>> {
+pub(crate) fn readers(plan: &Plan, layers: &[Layer]) -> HashMap<Slot, Vec<usize>> {
     let mut readers: HashMap<Slot, Option<Vec<usize>>> = HashMap::new();
     for step in &plan.steps {
         for (i, &slot) in step.inputs.iter().enumerate() {
@@ -72,7 +74,16 @@ impl Model {
         if !met.load(Ordering::Relaxed) || !product.makes_codes(self.kernel, codes) {
             return None;
         }
-        let (ranges, pads) = (vec![expected; size[0]], coding.pads?);
+        let ([n, h, w, c], pads) = (size, coding.pads?);
+        // What is too large is an error of the layer that reads it.
+        element_count(&[
+            n,
+            h.checked_add(pads[0])?.checked_add(pads[2])?,
+            w.checked_add(pads[1])?.checked_add(pads[3])?,
+            c,
+        ])
+        .ok()?;
+        let ranges = vec![expected; n];
         let mut made = scratch.codes.pop().unwrap_or_default();
         let grids = &mut scratch.grids;
         grids.clear();

@@ -83,3 +83,25 @@ fn values_that_leave_as_codes_are_not_kept_in_floats() {
     let ([large, small], value) = (images(128), 4 * 40 * 128 * 128);
     assert!(most(&large) + value / 2 < most(&small), "{} and {}", most(&large), most(&small));
 }
+
+#[test]
+fn a_border_beyond_all_memory_is_an_error_of_the_layer_that_asks_for_it() {
+    let constants = || {
+        let ones = |name: &str, dims: &[i64]| tensor(name, dims, &vec![1.0; dims.iter().product::<i64>() as usize]);
+        vec![
+            ones("w1", &[4, 3, 1, 1]),
+            ones("w2", &[4, 4, 1, 1]),
+            tensor("low", &[], &[0.0]),
+            tensor("high", &[], &[1.0]),
+        ]
+    };
+    let nodes = vec![
+        node("Conv", &["x", "w1"], "a", vec![]),
+        node("Clip", &["a", "low", "high"], "c", vec![]),
+        node("Conv", &["c", "w2"], "y", vec![ints("pads", &[65_535; 4])]),
+    ];
+    let source = model(&[-1, 3, 5, 5], nodes, constants());
+    let loaded = fpxint_runtime::Model::load(&source, &options("int4x2", "int4x2"), &|_, _| {});
+    let error = loaded.and_then(|model| model.run(&feed("x", array(&[1, 3, 5, 5], 0.4)))).unwrap_err().to_string();
+    assert!(error.contains("y_node") && error.contains("elements"), "{error}");
+}
