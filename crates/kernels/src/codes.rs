@@ -73,7 +73,7 @@ impl Codes {
             }
             kernel.quantise(&x[(image * h + y - top) * w * c..][..w * c], grid, planes);
         };
-        run::for_lines(&mut self.planes[..self.limbs], n * size[0], line, threads, fill);
+        run::for_lines(&mut self.planes[..self.limbs], 0..n * size[0], line, threads, fill);
     }
 
     /// Makes room for images `(n, h, w, c)` whose codes [`crate::Product::coded`] makes, with a border of `pads` zeros.
@@ -119,12 +119,53 @@ impl Codes {
         let m = grids.len();
         assert_eq!(x.len(), m * k, "rows and grids");
         self.prepare([1, 1, m, k], grids, true);
+        if k > 0 {
+            self.quantise_rows(kernel, x, k, 0..m, threads);
+        }
+    }
+
+    /// Quantises the rows of a matrix `(m, k)` on the grids of their ranges, which it measures: some rows at a time, so that they
+    /// are still in the second-level cache when they are quantised. `grid` makes grids of one precision.
+    ///
+    /// # Panics
+    /// If `x` is not made of rows of `k` values.
+    pub fn measure_rows(
+        &mut self,
+        kernel: &dyn Kernel,
+        x: &[f32],
+        k: usize,
+        grid: impl Fn(Range) -> RowGrid,
+        threads: usize,
+    ) {
+        /// Bytes that are measured before they are quantised.
+        const BLOCK: usize = 256 << 10;
+        let (m, block) = (x.len() / k.max(1), (BLOCK / size_of::<f32>() / k.max(1)).max(1));
+        assert_eq!(x.len(), m * k, "rows");
+        self.prepare([1, 1, m, k], &[grid(Range::EMPTY)], true);
+        self.grids.clear();
+        for first in (0..m).step_by(block) {
+            let rows = first..m.min(first + block);
+            let values = &x[rows.start * k..rows.end * k];
+            self.grids.extend(Self::ranges(kernel, values, k, threads).into_iter().map(&grid));
+            self.quantise_rows(kernel, x, k, rows, threads);
+        }
+    }
+
+    /// Quantises some rows of a matrix on the grids that are there.
+    fn quantise_rows(
+        &mut self,
+        kernel: &dyn Kernel,
+        x: &[f32],
+        k: usize,
+        rows: std::ops::Range<usize>,
+        threads: usize,
+    ) {
+        let (first, grids) = (rows.start, &self.grids);
         let fill = |row: usize, planes: &mut [&mut [u8]]| {
+            let row = first + row;
             kernel.quantise(&x[row * k..][..k], &grids[row], planes);
         };
-        if k > 0 {
-            run::for_lines(&mut self.planes[..self.limbs], m, k, threads, fill);
-        }
+        run::for_lines(&mut self.planes[..self.limbs], rows, k, threads, fill);
     }
 
     fn prepare(&mut self, [n, h, w, c]: [usize; 4], grids: &[RowGrid], per_row: bool) {

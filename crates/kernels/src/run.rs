@@ -12,34 +12,34 @@ pub(crate) fn map<R: Send>(count: usize, threads: usize, f: impl Fn(usize) -> R 
     (0..count).into_par_iter().map(f).collect()
 }
 
-/// Calls `f(i, line i of every plane)` for all lines; there are one to three planes.
+/// Calls `f(i, line i of every plane)` for some lines, counted from the first of them; there are one to three planes.
 pub(crate) fn for_lines(
     planes: &mut [Buffer],
-    lines: usize,
+    lines: std::ops::Range<usize>,
     len: usize,
     threads: usize,
     f: impl Fn(usize, &mut [&mut [u8]]) + Sync,
 ) {
-    let total = lines * len;
-    let some = lines.div_ceil(4 * threads.max(1)).max(1);
+    let (skipped, total) = (lines.start * len, lines.end * len);
+    let some = lines.len().div_ceil(4 * threads.max(1)).max(1);
     // Lines of one, two and three planes, in order or in parallel.
     macro_rules! run {
         ($chunks:ident, |$lines:ident| $each:expr) => {
             match planes {
                 [a] => {
-                    let $lines = a.bytes_mut(total).$chunks(len);
+                    let $lines = a.bytes_mut(total)[skipped..].$chunks(len);
                     $each.for_each(|(i, a)| f(i, &mut [a]))
                 }
                 [a, b] => {
-                    let $lines = a.bytes_mut(total).$chunks(len).zip(b.bytes_mut(total).$chunks(len));
+                    let $lines =
+                        a.bytes_mut(total)[skipped..].$chunks(len).zip(b.bytes_mut(total)[skipped..].$chunks(len));
                     $each.for_each(|(i, (a, b))| f(i, &mut [a, b]))
                 }
                 [a, b, c] => {
-                    let $lines = a
-                        .bytes_mut(total)
+                    let $lines = a.bytes_mut(total)[skipped..]
                         .$chunks(len)
-                        .zip(b.bytes_mut(total).$chunks(len))
-                        .zip(c.bytes_mut(total).$chunks(len));
+                        .zip(b.bytes_mut(total)[skipped..].$chunks(len))
+                        .zip(c.bytes_mut(total)[skipped..].$chunks(len));
                     $each.for_each(|(i, ((a, b), c))| f(i, &mut [a, b, c]))
                 }
                 _ => unreachable!("codes have one to three limbs"),

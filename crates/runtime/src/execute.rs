@@ -210,13 +210,12 @@ impl Model {
             _ => {
                 let k = layer.geometry.depth();
                 match input.rows.as_ref().filter(|rows| rows.len() * k == x.len()) {
-                    Some(rows) => grids.extend(rows.iter().map(|&range| layer.grid(range))),
-                    None => {
-                        let ranges = Codes::ranges(self.kernel, x, k, scratch.threads);
-                        grids.extend(ranges.into_iter().map(|range| layer.grid(range)));
+                    Some(rows) => {
+                        grids.extend(rows.iter().map(|&range| layer.grid(range)));
+                        codes.fill_rows(self.kernel, x, k, grids, scratch.threads);
                     }
+                    None => codes.measure_rows(self.kernel, x, k, |range| layer.grid(range), scratch.threads),
                 }
-                codes.fill_rows(self.kernel, x, k, grids, scratch.threads);
             }
         }
         Ok((coding, codes))

@@ -356,6 +356,25 @@ fn a_non_finite_row_becomes_nan_alone() {
 }
 
 #[test]
+fn rows_measured_some_at_a_time_have_the_codes_of_their_grids() {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+    for kernel in available() {
+        for (m, k) in [(0, 5), (1, 1), (7, 20_000), (300, 517)] {
+            let x: Vec<f32> = (0..m * k).map(|i| (i as f32 * 0.73).sin() * (i % 97) as f32).collect();
+            let grid = |range: Range| RowGrid { scale: range.high, inv: 255.0 / range.high.max(1.0), ..unit_grid(9, 1) };
+            let grids: Vec<_> = Codes::ranges(kernel, &x, k, 1).into_iter().map(grid).collect();
+            for threads in [1, 3] {
+                let (mut want, mut made) = (Codes::default(), Codes::default());
+                want.fill_rows(kernel, &x, k, &grids, 1);
+                pool.install(|| made.measure_rows(kernel, &x, k, grid, threads));
+                assert!(made.plane(0)[..m * k] == want.plane(0)[..m * k], "{} {m} {k}", kernel.name());
+                assert!((0..m).all(|row| made.grids(0, row, 1).row(0) == want.grids(0, row, 1).row(0)));
+            }
+        }
+    }
+}
+
+#[test]
 fn codes_follow_the_scalar_rounding() {
     for kernel in available() {
         for bits in [2u32, 8, 10, 12, 13, 16, 24] {
