@@ -100,6 +100,26 @@ pub(crate) struct Precisions {
     /// Quantise activations afresh at N terms
     #[arg(long, value_name = "N")]
     pub activation_terms: Option<u32>,
+    #[command(flatten)]
+    pub planning: Planning,
+}
+
+/// Flags of precisions that differ from layer to layer.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Layer by layer")]
+pub(crate) struct Planning {
+    /// Precisions by layer, in TOML: read if FILE is there, written to it if not and a plan is made
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["weights", "activations"])]
+    pub plan: Option<PathBuf>,
+    /// Least error with at most P products, 1 being one 8-bit product everywhere
+    #[arg(long, value_name = "P", conflicts_with_all = ["weights", "activations", "tolerance", "target_bits"])]
+    pub target_products: Option<f64>,
+    /// Fewest products with an expected relative output error of at most T in every layer
+    #[arg(long, value_name = "T", conflicts_with_all = ["weights", "activations", "target_bits"])]
+    pub tolerance: Option<f64>,
+    /// Least error with at most B bits a weight in the mean
+    #[arg(long, value_name = "B", conflicts_with_all = ["weights", "activations"])]
+    pub target_bits: Option<f64>,
 }
 
 fn granularity(text: &str) -> Result<Granularity, String> {
@@ -120,12 +140,12 @@ pub(crate) struct Quantize {
     /// File to write
     #[arg(short, long, value_name = "OUT", required_unless_present = "dry_run")]
     pub output: Option<PathBuf>,
-    /// Precision of the weights: bits per term x terms
-    #[arg(long, value_name = "PRECISION", default_value = "int4x2", value_parser = precision)]
-    pub weights: Precision,
-    /// Precision of the activations, kept in the file as its setting
-    #[arg(long, value_name = "PRECISION", default_value = "int4x2", value_parser = precision)]
-    pub activations: Precision,
+    /// Precision of the weights: bits per term x terms [default: planned layer by layer, or int4x2 with --activations]
+    #[arg(long, value_name = "PRECISION", value_parser = precision)]
+    pub weights: Option<Precision>,
+    /// Precision of the activations, kept in the file as its setting [default: planned, or int4x2 with --weights]
+    #[arg(long, value_name = "PRECISION", value_parser = precision)]
+    pub activations: Option<Precision>,
     /// Which weights share a scale: channel, tensor or group:G, G consecutive inputs of a channel
     #[arg(long, value_name = "channel|tensor|group:G", default_value = "channel", value_parser = granularity)]
     pub granularity: Granularity,
@@ -135,6 +155,8 @@ pub(crate) struct Quantize {
     /// Expand and report, but write nothing
     #[arg(long)]
     pub dry_run: bool,
+    #[command(flatten)]
+    pub planning: Planning,
 }
 
 #[derive(Debug, Args)]
@@ -147,6 +169,8 @@ pub(crate) struct Inspect {
     /// Precision of the activations [default: int4x2, or what the artefact states]
     #[arg(long, value_name = "PRECISION", value_parser = precision)]
     pub activations: Option<Precision>,
+    #[command(flatten)]
+    pub planning: Planning,
 }
 
 #[derive(Debug, Args)]

@@ -1,13 +1,15 @@
 //! A model as a command runs it: expanded on our kernels, or FP32 on the host as it is.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use fpxint::Precision;
+use fpxint::{Granularity, Precision, Settings};
 use fpxint_onnx::Limits;
 use fpxint_runtime::{Float, Model, Options, Outputs, Port, Value};
 
 use crate::args::{Common, Format, Precisions};
+use crate::planning::{self, Request};
 use crate::progress;
 
 /// A loaded model.
@@ -34,12 +36,35 @@ pub(crate) fn load_read(
     path: &Path,
     precisions: &Precisions,
 ) -> Result<Engine> {
+    if precisions.planning.is_given() {
+        return load_planned(common, source, path, precisions);
+    }
     let Some((weights, activations)) = chosen(source, path, precisions)? else {
         return Ok(Engine::Float(Box::new(Float::load(source).with_context(|| path.display().to_string())?)));
     };
     let options = Options {
         weights,
         activations,
+        weight_terms: precisions.weight_terms,
+        activation_terms: precisions.activation_terms,
+        threads: common.threads(),
+        ..Options::default()
+    };
+    expand(common, source, &options).with_context(|| path.display().to_string())
+}
+
+/// Loads a model that was read from `path` at the precisions of a plan.
+fn load_planned(
+    common: &Common,
+    source: &fpxint_onnx::Model,
+    path: &Path,
+    precisions: &Precisions,
+) -> Result<Engine> {
+    let precision = Precision::new(4, 2)?;
+    let base = Settings { weights: precision, activations: precision, granularity: Granularity::Channel };
+    let request = Request { planning: &precisions.planning, otherwise: None, base, layers: None };
+    let options = Options {
+        plan: Some(Arc::new(planning::planned(common, path, &request)?.plan)),
         weight_terms: precisions.weight_terms,
         activation_terms: precisions.activation_terms,
         threads: common.threads(),

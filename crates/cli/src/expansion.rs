@@ -19,6 +19,12 @@ pub(crate) struct LayerReport {
     pub sparse_fraction: f64,
     /// Integer products relative to one 8-bit product.
     pub products: u32,
+    /// Expected relative error of the layer's output, and the largest it can be for any input relative to `|w|_1 max|a|`; of
+    /// layers that were planned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected_error: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certified_error: Option<f64>,
 }
 
 /// A node with constant weights that stays in FP32.
@@ -77,6 +83,8 @@ impl Examined {
             max_error: self.max_error(self.order())?,
             sparse_fraction: 0.0,
             products: ExpandedLayer::products(&layer.geometry, layer.weight.width(self.order()), layer.activations),
+            expected_error: None,
+            certified_error: None,
         })
     }
 }

@@ -20,6 +20,8 @@ mod expansion;
 mod inputs;
 mod metrics;
 mod npy;
+mod plan_file;
+mod planning;
 mod progress;
 mod table;
 

@@ -51,6 +51,9 @@ pub enum Error {
         /// Terms there are.
         order: u32,
     },
+    /// A goal that no plan reaches.
+    #[error("{0}")]
+    Goal(String),
     /// Terms read back that no expansion can have produced.
     #[error("tensor `{tensor}` is not a series: {reason}")]
     NotASeries {

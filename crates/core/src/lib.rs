@@ -9,6 +9,7 @@
 //! * [`Series`]: the expansion of a weight tensor, its bound for every prefix, and its integers.
 //! * [`Grid`]: the expansion of activations at run time, one grid per row or image.
 //! * [`expand_layer`]: a layer's weights to an [`ExpandedLayer`].
+//! * [`Plan`]: precisions layer by layer; [`choose`](choose()) is the planner.
 //! * [`Reduce`]: where the partial sums of basis models are added.
 
 #![forbid(unsafe_code)]
@@ -19,6 +20,7 @@ pub mod expand;
 mod layer;
 mod limbs;
 mod pack;
+mod plan;
 mod precision;
 mod reduce;
 mod series;
@@ -31,6 +33,9 @@ pub use expand::tensor::{Granularity, expand_tensor};
 pub use layer::{ConvGeometry, Geometry, Layer, MatMulGeometry, Padding, Weight};
 pub use limbs::{balanced_limbs, balanced_words, limb_count};
 pub use pack::{Packed, pack, packed_len, unpack};
+pub use plan::{
+    ActivationOption, Goal, LayerOptions, LayerPrecision, Plan, Way, WeightOption, choose,
+};
 pub use precision::Precision;
 pub use reduce::{Reduce, abelian_add};
 pub use series::{Channels, Prefix, Scales, Series};

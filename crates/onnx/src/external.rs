@@ -22,14 +22,14 @@ use crate::{Error, Limits, tensor};
 const MAX_VECTOR: u64 = 1 << 24;
 
 /// A file that tensors lie in.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Known {
     path: PathBuf,
     bytes: u64,
 }
 
 /// The files that a model's tensors lie in.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct External {
     /// The model's file, for messages.
     file: String,

@@ -83,7 +83,7 @@ pub struct ValueInfo {
 }
 
 /// An ONNX model whose layers are found and whose weights are still in the file's bytes or in other files of its folder.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Model {
     pub(crate) file: String,
     pub(crate) proto: ModelProto,

@@ -23,6 +23,7 @@ mod model;
 mod placeholder;
 mod plan;
 mod pooling;
+mod sensitivity;
 mod separable;
 mod survey;
 mod value;
@@ -32,6 +33,7 @@ pub use float::Float;
 pub use layer::LayerReport;
 pub use model::{Model, Options, StepTime, Worker};
 pub use plan::HostNode;
+pub use sensitivity::Measurement;
 pub use survey::{Survey, survey};
 pub use value::{Element, Port, Value};
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use fpxint::{Geometry, Granularity, Members, Precision, Reduce, Settings, into_expanded};
+use fpxint::{Geometry, Granularity, Members, Plan as Precisions, Precision, Reduce, Settings, into_expanded};
 use fpxint_kernels::{Kernel, Pooling};
 use rayon::prelude::*;
 use tract_onnx::prelude::*;
@@ -42,6 +42,8 @@ pub struct Options {
     pub weights: Option<Precision>,
     /// Precision of activations; for an artefact it replaces the stated one.
     pub activations: Option<Precision>,
+    /// Precisions layer by layer, of weights that are not yet a series and of what enters them; they go before the two above.
+    pub plan: Option<Arc<Precisions>>,
     /// Which weights share a scale, where they are not yet a series.
     pub granularity: Granularity,
     /// Run only the first terms of the weights.
@@ -61,6 +63,7 @@ impl Default for Options {
         Self {
             weights: None,
             activations: None,
+            plan: None,
             granularity: Granularity::Channel,
             weight_terms: None,
             activation_terms: None,
@@ -290,12 +293,13 @@ fn start_pool(threads: usize) -> Result<rayon::ThreadPool, Error> {
 
 fn load_layer(source: &fpxint_onnx::Model, index: usize, options: &Options) -> Result<(Layer, LayerReport), Error> {
     let info = &source.layers()[index];
-    let stated = options.activations.or(info.activations);
+    let planned = options.plan.as_ref().filter(|_| info.weights.is_none()).map(|plan| plan.of(&info.name));
+    let stated = planned.map(|planned| planned.activations).or(options.activations).or(info.activations);
     let mut activations = stated.ok_or_else(|| Error::NoActivations { layer: info.name.clone() })?;
     if let Some(terms) = options.activation_terms {
         activations = activations.with_order(terms)?;
     }
-    let weights = options.weights.or(info.weights).unwrap_or(activations);
+    let weights = planned.map(|planned| planned.weights).or(options.weights).or(info.weights).unwrap_or(activations);
     let settings = Settings { weights, activations, granularity: options.granularity };
     let expanded = into_expanded(source.layer(index)?, &settings)?;
     match &options.worker {

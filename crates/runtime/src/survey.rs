@@ -13,6 +13,8 @@ use crate::{Error, graph};
 pub struct Survey {
     /// Multiply-accumulates of every layer, by index, for one sample: an open first dimension taken as 1, others as 224.
     pub macs: Vec<u64>,
+    /// Inputs.
+    pub inputs: Vec<Port>,
     /// Outputs with their inferred shapes.
     pub outputs: Vec<Port>,
     /// As [`crate::Model::left_to_tract`].
@@ -40,6 +42,7 @@ pub fn survey(source: &fpxint_onnx::Model) -> Result<Survey, Error> {
     let macs = guarded(|| Ok(layer_macs(&typed, source.layers().len()))).map_err(Error::graph)?;
     Ok(Survey {
         macs: macs.iter().map(|m| m.eval_to_i64(&values).unwrap_or(0).max(0) as u64).collect(),
+        inputs: graph::ports(source),
         outputs: graph::outputs(&typed, source)?,
         left_to_tract: plan(&typed)?.left_to_tract(),
     })

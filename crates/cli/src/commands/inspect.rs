@@ -13,6 +13,7 @@ use super::print_json;
 use crate::args::{Common, Inspect};
 use crate::expansion::{Examined, LayerReport, Skipped, skipped};
 use crate::metrics::weighted_mean;
+use crate::planning::{self, Planned, Request};
 use crate::table::{Table, bytes};
 use crate::{Outcome, engine, progress};
 
@@ -95,9 +96,18 @@ fn report(common: &Common, args: &Inspect, model: &Model) -> Result<Report> {
         bail!("is expanded already: its weights have the precision that they have");
     }
     let survey = fpxint_runtime::survey(model)?;
+    let planned = match args.planning.is_given() {
+        true => {
+            let precision = Precision::new(4, 2)?;
+            let base = Settings { weights: precision, activations: precision, granularity: Granularity::Channel };
+            let request = Request { planning: &args.planning, otherwise: None, base, layers: None };
+            Some(planning::planned(common, &args.model, &request)?)
+        }
+        false => None,
+    };
     let bar = progress::bar(common, "expanding", model.layers().len());
     let examine = |(index, &macs): (usize, &u64)| {
-        let layer = examine(args, model, index, macs);
+        let layer = examine(args, model, planned.as_ref(), index, macs);
         bar.inc(1);
         layer
     };
@@ -119,16 +129,19 @@ fn report(common: &Common, args: &Inspect, model: &Model) -> Result<Report> {
 }
 
 /// Expands one layer, or decodes it where it is expanded already; what is told of it is kept.
-fn examine(args: &Inspect, model: &Model, index: usize, macs: u64) -> Result<Layer> {
+fn examine(args: &Inspect, model: &Model, planned: Option<&Planned>, index: usize, macs: u64) -> Result<Layer> {
     let info = &model.layers()[index];
     let default = Precision::new(4, 2)?;
     let stated = args.activations.or(info.activations).or((!model.is_artefact()).then_some(default));
     let unstated = || fpxint_runtime::Error::NoActivations { layer: info.name.clone() };
-    let settings = Settings {
+    let mut settings = Settings {
         weights: args.weights.unwrap_or(default),
         activations: stated.ok_or_else(unstated)?,
         granularity: Granularity::Channel,
     };
+    if let Some(planned) = planned {
+        settings = planned.plan.settings(&info.name, settings);
+    }
     let examined = Examined::expand(model, index, &settings)?;
     let series = &examined.layer.weight;
     let orders = 1..=examined.order();

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
-use fpxint::Settings;
+use fpxint::{Precision, Settings};
 use fpxint_onnx::EncodedLayer;
 use fpxint_runtime::Port;
 use rayon::prelude::*;
@@ -15,6 +15,8 @@ use super::print_json;
 use crate::args::{Common, Quantize};
 use crate::expansion::{Examined, LayerReport, Skipped, skipped};
 use crate::metrics::weighted_mean;
+use crate::planning::{self, DEFAULT_GOAL, Planned};
+use crate::planning::Request;
 use crate::table::{Table, bytes};
 use crate::{Outcome, engine, progress};
 
@@ -55,11 +57,19 @@ pub(crate) fn run(common: &Common, args: &Quantize) -> Result<Outcome> {
         bail!("{}: is there already and is not a file, so it is not replaced", output.display());
     }
     let chosen = chosen(&model, args)?;
-    let settings = Settings { weights: args.weights, activations: args.activations, granularity: args.granularity };
+    let (base, planned) = precisions(common, args, &chosen)?;
+    let settings = |index: usize| match &planned {
+        Some(planned) => planned.plan.settings(&model.layers()[index].name, base),
+        None => base,
+    };
     let bar = progress::bar(common, "expanding", chosen.len());
     let held = AtomicU64::new(0);
     let expand = |&index: &usize| {
-        let (mut layer, report) = expand(&model, index, &settings)?;
+        let settings = settings(index);
+        let (mut layer, mut report) = expand(&model, index, &settings)?;
+        if let Some(way) = planned.as_ref().and_then(|planned| planned.way(index)) {
+            (report.expected_error, report.certified_error) = (Some(way.error), Some(way.certified));
+        }
         if held.fetch_add(layer.bytes(), Ordering::Relaxed) + layer.bytes() > MOST_HELD {
             layer.drop_terms(settings);
         }
@@ -71,6 +81,7 @@ pub(crate) fn run(common: &Common, args: &Quantize) -> Result<Outcome> {
     bar.finish_and_clear();
     let (layers, reports): (Vec<EncodedLayer>, Vec<LayerReport>) =
         expanded.with_context(|| args.model.display().to_string())?.into_iter().unzip();
+    let weight_bits: Vec<u32> = layers.iter().map(|layer| layer.weights().total_bits()).collect();
     let survey = fpxint_runtime::survey(&model).with_context(|| args.model.display().to_string())?;
     let open = |size: Option<usize>| size.map(|s| s as u64);
     let shape = |port: Port| (port.name, port.shape.into_iter().map(open).collect());
@@ -81,7 +92,10 @@ pub(crate) fn run(common: &Common, args: &Quantize) -> Result<Outcome> {
     };
     let products = chosen.iter().zip(&reports).map(|(&i, layer)| (f64::from(layer.products), survey.macs[i] as f64));
     let is_chosen = |index: usize| chosen.binary_search(&index).is_ok();
-    let bits = |index| if is_chosen(index) { f64::from(args.weights.total_bits()) } else { 32.0 };
+    let bits = |index: usize| {
+        let place = chosen.binary_search(&index).ok();
+        place.map_or(32.0, |place| f64::from(weight_bits[place]))
+    };
     let bits = model.layers().iter().enumerate().map(|(index, layer)| (bits(index), layer.elements as f64));
     let excluded = model.layers().iter().enumerate().filter(|&(index, _)| !is_chosen(index));
     let excluded = excluded.map(|(_, layer)| Skipped { name: layer.name.clone(), reason: "excluded".to_owned() });
@@ -106,6 +120,21 @@ pub(crate) fn run(common: &Common, args: &Quantize) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
+/// The settings of every layer but for what a plan says of it, and the plan unless a precision was given.
+fn precisions(common: &Common, args: &Quantize, chosen: &[usize]) -> Result<(Settings, Option<Planned>)> {
+    let default = Precision::new(4, 2)?;
+    let base = Settings {
+        weights: args.weights.unwrap_or(default),
+        activations: args.activations.unwrap_or(default),
+        granularity: args.granularity,
+    };
+    if args.weights.is_some() || args.activations.is_some() {
+        return Ok((base, None));
+    }
+    let request = Request { planning: &args.planning, otherwise: Some(DEFAULT_GOAL), base, layers: Some(chosen) };
+    Ok((base, Some(planning::planned(common, &args.model, &request)?)))
+}
+
 /// Indices of the layers to expand: those that no pattern excludes.
 fn chosen(model: &fpxint_onnx::Model, args: &Quantize) -> Result<Vec<usize>> {
     let names = || model.layers().iter().map(|layer| layer.name.as_str());
@@ -128,9 +157,14 @@ fn expand(model: &fpxint_onnx::Model, index: usize, settings: &Settings) -> Resu
 }
 
 fn print_table(report: &Report, args: &Quantize) {
-    let mut table = Table::new(4, &["layer", "op", "weights", "activations", "max error", "bound", "products"]);
+    let planned = report.layers.iter().any(|layer| layer.expected_error.is_some());
+    let mut header = vec!["layer", "op", "weights", "activations", "max error", "bound", "products"];
+    if planned {
+        header.extend(["expected error", "at most"]);
+    }
+    let mut table = Table::new(4, &header);
     for layer in &report.layers {
-        table.row(vec![
+        let mut row = vec![
             layer.name.clone(),
             layer.op.to_owned(),
             layer.weights.clone(),
@@ -138,7 +172,12 @@ fn print_table(report: &Report, args: &Quantize) {
             layer.max_error.map_or("-".to_owned(), |error| format!("{error:.3e}")),
             format!("{:.3e}", layer.bound),
             layer.products.to_string(),
-        ]);
+        ];
+        if planned {
+            let shown = |error: Option<f64>| error.map_or("-".to_owned(), |error| format!("{error:.2e}"));
+            row.extend([layer.expected_error, layer.certified_error].map(shown));
+        }
+        table.row(row);
     }
     print!("{table}");
     for skipped in &report.skipped {

@@ -1,0 +1,49 @@
+//! Precisions layer by layer: what a plan is; how one is chosen is in [`choose()`].
+
+mod choose;
+mod knapsack;
+
+use std::collections::BTreeMap;
+
+pub use choose::{ActivationOption, Goal, LayerOptions, Way, WeightOption, choose};
+
+use crate::{Precision, Settings};
+
+/// Precisions of one layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LayerPrecision {
+    /// Of its weights.
+    pub weights: Precision,
+    /// Of the activations that enter it.
+    pub activations: Precision,
+}
+
+/// The precisions of every layer of a model, by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// Of layers that are not listed.
+    pub default: LayerPrecision,
+    /// Of those that are.
+    pub layers: BTreeMap<String, LayerPrecision>,
+}
+
+impl Plan {
+    /// The precisions of a layer.
+    pub fn of(&self, layer: &str) -> LayerPrecision {
+        self.layers.get(layer).copied().unwrap_or(self.default)
+    }
+
+    /// The settings of a layer: its precisions, and everything else as in `base`.
+    pub fn settings(&self, layer: &str, base: Settings) -> Settings {
+        let LayerPrecision { weights, activations } = self.of(layer);
+        Settings { weights, activations, ..base }
+    }
+
+    /// The first layer it lists that is not among `names`.
+    pub fn unknown<'a>(&'a self, names: &[&str]) -> Option<&'a str> {
+        self.layers.keys().map(String::as_str).find(|layer| !names.contains(layer))
+    }
+}
+
+#[cfg(test)]
+mod tests;

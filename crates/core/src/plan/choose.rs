@@ -1,0 +1,196 @@
+//! The planner: precisions of every layer for a goal, from what is known of each layer's error.
+//!
+//! ```text
+//! e_w    = |W - W^|^2 / |W|^2            e_a = step_a^2 / (12 E[a^2])          relative variances of the two roundings
+//! error  = sqrt(e_w + e_a)               expected relative error of a layer's output
+//! added  = gain_w e_w + gain_a e_a       what the layer adds to the relative variance of the model's output
+//! ```
+//!
+//! * products: the least sum of `added` with at most so many products, a product being one of eight bits everywhere.
+//! * bits: the least sum of `added` with at most so many bits a weight in the mean.
+//! * tolerance: for every layer the fewest products, and of those the fewest bits, with `error` within the tolerance.
+
+use super::LayerPrecision;
+use super::knapsack::{Choice, least_error};
+use crate::{Error, ExpandedLayer, Geometry, Precision};
+
+/// What a plan is to reach.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Goal {
+    /// At most so many integer-product multiply-accumulates, relative to one 8-bit product everywhere.
+    Products(f64),
+    /// An expected relative output error of at most this in every layer.
+    Tolerance(f64),
+    /// At most so many bits a weight in the mean.
+    Bits(f64),
+}
+
+/// Grain of products and of mean bits in the choice of the least error.
+const PRODUCTS_UNIT: f64 = 2e-5;
+const BITS_UNIT: f64 = 2e-4;
+
+impl Goal {
+    /// Precisions of weights that the goal chooses among.
+    ///
+    /// Sixteen bits take the products of twelve and more bytes, so that only a tolerance asks for them; and fewer than eight
+    /// save no products.
+    pub fn weights(self) -> Vec<Precision> {
+        match self {
+            Goal::Products(_) => precisions(&[(4, 2), (4, 3)]),
+            Goal::Tolerance(_) => precisions(&[(4, 1), (4, 2), (4, 3), (4, 4)]),
+            Goal::Bits(_) => precisions(&[(2, 1), (4, 1), (4, 2), (4, 3)]),
+        }
+    }
+
+    /// Precisions of activations that the goal chooses among.
+    pub fn activations(self) -> Vec<Precision> {
+        match self {
+            Goal::Products(_) => precisions(&[(4, 2), (4, 3)]),
+            Goal::Tolerance(_) => precisions(&[(4, 2), (4, 3), (4, 4)]),
+            Goal::Bits(_) => precisions(&[(4, 2)]),
+        }
+    }
+}
+
+fn precisions(of: &[(u32, u32)]) -> Vec<Precision> {
+    of.iter().filter_map(|&(bits, order)| Precision::new(bits, order).ok()).collect()
+}
+
+/// One way to expand the weights of a layer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct WeightOption {
+    /// Its precision.
+    pub precision: Precision,
+    /// Bits that hold its integers ([`crate::Series::width`]).
+    pub width: u32,
+    /// `|W - W^|^2 / |W|^2`.
+    pub variance: f64,
+    /// Largest `|w - w^|_1 / |w|_1` over the output channels.
+    pub certified: f64,
+    /// Largest `|w^|_1 / |w|_1` over the output channels.
+    pub magnitude: f64,
+}
+
+/// One way to expand the activations that enter a layer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ActivationOption {
+    /// Its precision.
+    pub precision: Precision,
+    /// `step^2 / (12 E[a^2])`.
+    pub variance: f64,
+}
+
+/// What the planner knows of a layer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LayerOptions {
+    /// Name of the layer.
+    pub name: String,
+    /// What it computes.
+    pub geometry: Geometry,
+    /// Multiply-accumulates of one sample.
+    pub macs: u64,
+    /// Number of weights.
+    pub elements: usize,
+    /// Ways to expand its weights.
+    pub weights: Vec<WeightOption>,
+    /// Ways to expand its activations.
+    pub activations: Vec<ActivationOption>,
+    /// Relative variance at the model's output for one of the weights, and for one of the activations.
+    pub gains: [f64; 2],
+}
+
+/// Precisions of a layer, with what they cost and how far they err.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Way {
+    /// The precisions.
+    pub precision: LayerPrecision,
+    /// Integer products relative to one 8-bit product.
+    pub products: u32,
+    /// Expected relative error of the layer's output.
+    pub error: f64,
+    /// Largest relative error that the layer can have, of any output for any input: relative to `|w|_1 max|a|`.
+    pub certified: f64,
+    /// What it adds to the relative variance of the model's output.
+    pub added: f64,
+}
+
+impl LayerOptions {
+    /// Every way to expand the layer.
+    pub fn ways(&self) -> Vec<Way> {
+        let pairs = self.weights.iter().flat_map(|w| self.activations.iter().map(move |a| (w, a)));
+        pairs.map(|(w, a)| self.way(w, a)).collect()
+    }
+
+    fn way(&self, w: &WeightOption, a: &ActivationOption) -> Way {
+        // A range is at most twice the largest magnitude, so half a step is at most this much of it.
+        let half_step = 1.0 / a.precision.code_max() as f64;
+        Way {
+            precision: LayerPrecision { weights: w.precision, activations: a.precision },
+            products: ExpandedLayer::products(&self.geometry, w.width, a.precision),
+            error: (w.variance + a.variance).sqrt(),
+            certified: w.certified + half_step * w.magnitude,
+            added: self.gains[0] * w.variance + self.gains[1] * a.variance,
+        }
+    }
+}
+
+/// The way of every layer that reaches a goal.
+///
+/// # Errors
+/// [`Error::Goal`] where no combination of the layers' ways reaches it, or where it is no positive number.
+pub fn choose(layers: &[LayerOptions], goal: Goal) -> Result<Vec<Way>, Error> {
+    let ways: Vec<Vec<Way>> = layers.iter().map(LayerOptions::ways).collect();
+    let (Goal::Products(value) | Goal::Tolerance(value) | Goal::Bits(value)) = goal;
+    if !(value.is_finite() && value > 0.0) {
+        return Err(Error::Goal(format!("{value} is no goal: pass a positive number")));
+    }
+    let macs: f64 = layers.iter().map(|layer| layer.macs as f64).sum();
+    let elements: f64 = layers.iter().map(|layer| layer.elements as f64).sum();
+    match goal {
+        Goal::Products(limit) => {
+            let cost = |layer: &LayerOptions, way: &Way| f64::from(way.products) * (layer.macs as f64 / macs.max(1.0));
+            within(layers, &ways, cost, limit, PRODUCTS_UNIT, "products")
+        }
+        Goal::Bits(limit) => {
+            let share = |layer: &LayerOptions| layer.elements as f64 / elements.max(1.0);
+            let cost = |layer: &LayerOptions, way: &Way| f64::from(way.precision.weights.total_bits()) * share(layer);
+            within(layers, &ways, cost, limit, BITS_UNIT, "bits a weight")
+        }
+        Goal::Tolerance(tolerance) => layers.iter().zip(&ways).map(|(layer, ways)| least(layer, ways, tolerance)).collect(),
+    }
+}
+
+/// The least error whose cost is within a limit.
+fn within(
+    layers: &[LayerOptions],
+    ways: &[Vec<Way>],
+    cost: impl Fn(&LayerOptions, &Way) -> f64,
+    limit: f64,
+    unit: f64,
+    what: &str,
+) -> Result<Vec<Way>, Error> {
+    let choices = |(layer, ways): (&LayerOptions, &Vec<Way>)| -> Vec<Choice> {
+        ways.iter().map(|way| Choice { cost: cost(layer, way), error: way.added }).collect()
+    };
+    let items: Vec<Vec<Choice>> = layers.iter().zip(ways).map(choices).collect();
+    let Some(found) = least_error(&items, limit, unit) else {
+        let least = |item: &Vec<Choice>| item.iter().map(|c| c.cost).fold(f64::INFINITY, f64::min);
+        let least: f64 = items.iter().map(least).sum();
+        return Err(Error::Goal(format!("{limit} {what} are too few: the least of this model are {least:.2}")));
+    };
+    Ok(found.into_iter().zip(ways).map(|(way, ways)| ways[way]).collect())
+}
+
+/// The cheapest way of a layer within a tolerance.
+fn least(layer: &LayerOptions, ways: &[Way], tolerance: f64) -> Result<Way, Error> {
+    let bits = |way: &Way| (way.precision.weights.total_bits(), way.precision.activations.total_bits());
+    let fitting = ways.iter().filter(|way| way.error <= tolerance);
+    let found = fitting.min_by(|a, b| {
+        let key = |way: &Way| (way.products, bits(way).0 + bits(way).1);
+        key(a).cmp(&key(b)).then(a.error.total_cmp(&b.error))
+    });
+    found.copied().ok_or_else(|| {
+        let best = ways.iter().map(|way| way.error).fold(f64::INFINITY, f64::min);
+        Error::Goal(format!("layer `{}` cannot be within {tolerance:e}: its least error is {best:.1e}", layer.name))
+    })
+}

@@ -1,0 +1,287 @@
+//! How much the precisions of each layer matter: what the planner chooses by.
+//!
+//! ```text
+//! e_w, e_a   relative variances of a layer's weights and activations at a precision: of the weights from their expansion, of
+//!            the activations from the ranges and second moments of a run on the given inputs
+//! gain       |y' - y|^2 / |y|^2 / e        y: the model's outputs at 16 bits;  y': with the layer's weights, or its
+//!            activations, at eight, whose relative variance is e
+//! ```
+//!
+//! The variances of independent roundings add up, and each grows with the square of its step, so that two runs a layer tell
+//! what every combination does to the output. Outputs that are distributions are compared by their logarithms.
+
+use fpxint::{
+    ActivationOption, Geometry, Goal, Granularity, Grid, LayerOptions, Precision, Series, Settings, Weight,
+    WeightOption, expand_layer,
+};
+use ndarray::{ArrayD, Axis};
+use rayon::prelude::*;
+
+use crate::coded::readers;
+use crate::layer::{Layer, pack};
+use crate::{Error, Model, Options, Outputs, Value, survey};
+
+/// A model of more multiply-accumulates than this over all runs of a measurement takes gains of one instead.
+const MOST_MACS: u64 = 2_000_000_000_000;
+
+/// What a measurement is made with.
+#[derive(Debug, Clone)]
+pub struct Measurement<'a> {
+    /// What the planner shall choose among.
+    pub goal: Goal,
+    /// How weights are expanded, whatever their precision.
+    pub base: Settings,
+    /// Inputs to run on, one set a run.
+    pub runs: &'a [Vec<(String, Value)>],
+    /// Threads to use.
+    pub threads: usize,
+}
+
+impl Measurement<'_> {
+    /// What the planner needs to know of every layer of a model in FP32, by index. `progress(done, steps)` is called as it goes.
+    ///
+    /// # Errors
+    /// As [`Model::load`] and [`Model::run`].
+    pub fn layers(
+        &self,
+        source: &fpxint_onnx::Model,
+        progress: &(dyn Fn(usize, usize) + Sync),
+    ) -> Result<Vec<LayerOptions>, Error> {
+        let moments = self.moments(source)?;
+        let macs = survey(source)?.macs;
+        let layers = (0..source.layers().len()).into_par_iter().with_max_len(1);
+        let mut layers: Vec<LayerOptions> = layers
+            .map(|index| {
+                let activations = |&p: &Precision| ActivationOption { precision: p, variance: moments[index].variance(p) };
+                let info = &source.layers()[index];
+                Ok(LayerOptions {
+                    name: info.name.clone(),
+                    geometry: info.geometry.clone(),
+                    macs: macs[index],
+                    elements: info.elements,
+                    weights: self.weights(source, index)?,
+                    activations: self.goal.activations().iter().map(activations).collect(),
+                    gains: [1.0; 2],
+                })
+            })
+            .collect::<Result<_, Error>>()?;
+        let mut bench = Bench::new(self, source)?;
+        if bench.cost(self.runs, layers.len())? > MOST_MACS {
+            return Ok(layers);
+        }
+        for (index, layer) in layers.iter_mut().enumerate() {
+            layer.gains = bench.gains(index, moments[index].variance(bench.coarse))?;
+            progress(index + 1, source.layers().len());
+        }
+        Ok(layers)
+    }
+
+    fn weights(&self, source: &fpxint_onnx::Model, index: usize) -> Result<Vec<WeightOption>, Error> {
+        let layer = source.layer(index)?;
+        let options = self.goal.weights().into_iter().map(|weights| {
+            let expanded = expand_layer(&layer, &Settings { weights, ..self.base })?;
+            let Weight::Float(floats) = &layer.weight else {
+                return Err(Error::Graph(format!("layer `{}` is expanded already", layer.name)));
+            };
+            Ok(weight_option(&layer.name, floats, &expanded.weight)?)
+        });
+        options.collect()
+    }
+
+    /// Statistics of what enters every layer.
+    fn moments(&self, source: &fpxint_onnx::Model) -> Result<Vec<Moments>, Error> {
+        let mut exposed = source.clone();
+        let names: Vec<String> = source.layers().iter().map(|layer| layer.input.clone()).collect();
+        exposed.expose(&names)?;
+        let model = Model::load(&exposed, &self.options(), &|_, _| {})?;
+        let mut moments = vec![Moments::default(); names.len()];
+        for inputs in self.runs {
+            let outputs = model.run(inputs)?;
+            for ((moments, name), layer) in moments.iter_mut().zip(&names).zip(source.layers()) {
+                let value = outputs.iter().chain(inputs).find(|(other, _)| other == name);
+                if let Some((_, value)) = value {
+                    moments.add(&value.to_f32(), &layer.geometry);
+                }
+            }
+        }
+        Ok(moments)
+    }
+
+    fn options(&self) -> Options {
+        let fine = fine();
+        Options { weights: fine, activations: fine, threads: self.threads, ..Options::default() }
+    }
+}
+
+/// The precision that stands for no error.
+fn fine() -> Option<Precision> {
+    Precision::new(8, 2).ok()
+}
+
+fn weight_option(name: &str, floats: &[f32], series: &Series) -> Result<WeightOption, fpxint::Error> {
+    let precision = series.precision();
+    let channels = series.channels();
+    let (mut noise, mut power) = (0f64, 0f64);
+    let mut norms = vec![[0f64; 3]; channels.count];
+    for (i, value) in series.values(name, precision.order())?.enumerate() {
+        let (w, error) = (f64::from(floats[i]), value - f64::from(floats[i]));
+        noise += error * error;
+        power += w * w;
+        let norm = &mut norms[channels.of(i)];
+        for (sum, part) in norm.iter_mut().zip([w, error, value]) {
+            *sum += part.abs();
+        }
+    }
+    let largest = |part: usize| norms.iter().map(|n| ratio(n[part], n[0])).fold(0.0, f64::max);
+    Ok(WeightOption {
+        precision,
+        width: series.width(precision.order()),
+        variance: ratio(noise, power),
+        certified: largest(1),
+        magnitude: largest(2),
+    })
+}
+
+/// `part / whole`, which is nothing of nothing.
+fn ratio(part: f64, whole: f64) -> f64 {
+    if whole > 0.0 { part / whole } else { 0.0 }
+}
+
+/// Sums over the grids of a layer's input.
+#[derive(Debug, Clone, Default)]
+struct Moments {
+    /// Sum of squared values.
+    power: f64,
+    /// By grid: its range, and its number of values.
+    grids: Vec<(f32, f32, usize)>,
+}
+
+impl Moments {
+    /// Adds a value, which has a grid an image or row.
+    fn add(&mut self, x: &ArrayD<f32>, geometry: &Geometry) {
+        let axis = match geometry {
+            Geometry::Conv(_) => 0,
+            Geometry::MatMul(_) => x.ndim().saturating_sub(1),
+        };
+        let mut grid = |values: &mut dyn Iterator<Item = &f32>| {
+            let (mut low, mut high, mut count) = (0f32, 0f32, 0);
+            for &v in values {
+                (low, high, count) = (low.min(v), high.max(v), count + 1);
+                self.power += f64::from(v) * f64::from(v);
+            }
+            self.grids.push((low, high, count));
+        };
+        match geometry {
+            Geometry::Conv(_) => x.axis_iter(Axis(axis)).for_each(|image| grid(&mut image.iter())),
+            Geometry::MatMul(_) => x.lanes(Axis(axis)).into_iter().for_each(|row| grid(&mut row.iter())),
+        }
+    }
+
+    /// `step^2 / (12 E[a^2])` over all grids; where nothing is known, that of values evenly spread over their range.
+    fn variance(&self, precision: Precision) -> f64 {
+        if !(self.power.is_finite() && self.power > 0.0) {
+            return 0.25 / (precision.code_max() as f64).powi(2);
+        }
+        let noise = self.grids.iter().map(|&(low, high, count)| {
+            let step = f64::from(Grid::new(low, high, precision).scale);
+            step * step / 12.0 * count as f64
+        });
+        noise.sum::<f64>() / self.power
+    }
+}
+
+/// The model at 16 bits, in which one layer at a time is made coarser.
+struct Bench<'a> {
+    source: &'a fpxint_onnx::Model,
+    measurement: &'a Measurement<'a>,
+    model: Model,
+    /// Its outputs for every run.
+    wanted: Vec<Outputs>,
+    coarse: Precision,
+    fine: Precision,
+}
+
+impl<'a> Bench<'a> {
+    fn new(measurement: &'a Measurement<'a>, source: &'a fpxint_onnx::Model) -> Result<Self, Error> {
+        let model = Model::load(source, &measurement.options(), &|_, _| {})?;
+        let (coarse, fine) = (Precision::new(4, 2)?, Precision::new(8, 2)?);
+        Ok(Self { source, measurement, model, wanted: Vec::new(), coarse, fine })
+    }
+
+    /// Multiply-accumulates of bytes in a whole measurement.
+    fn cost(&self, runs: &[Vec<(String, Value)>], layers: usize) -> Result<u64, Error> {
+        let macs = runs.iter().map(|run| self.model.macs(run)).sum::<Result<u64, Error>>()?;
+        Ok(macs.saturating_mul(4 * (2 * layers as u64 + 1)))
+    }
+
+    /// Gains of a layer's weights and activations; the latter have the relative variance `of_activations` at eight bits.
+    fn gains(&mut self, index: usize, of_activations: f64) -> Result<[f64; 2], Error> {
+        if self.wanted.is_empty() {
+            self.wanted = self.measurement.runs.iter().map(|run| self.model.run(run)).collect::<Result<_, _>>()?;
+        }
+        let layer = self.source.layer(index)?;
+        let base = Settings { granularity: Granularity::Channel, ..self.measurement.base };
+        let coarse_weights = Settings { weights: self.coarse, activations: self.fine, ..base };
+        let coarse_activations = Settings { weights: self.fine, activations: self.coarse, ..base };
+        let expanded = expand_layer(&layer, &coarse_weights)?;
+        let of_weights = match &layer.weight {
+            Weight::Float(floats) => weight_option(&layer.name, floats, &expanded.weight)?.variance,
+            Weight::Series(_) => 0.0,
+        };
+        let mut gains = [1.0; 2];
+        let made = [(expanded, of_weights), (expand_layer(&layer, &coarse_activations)?, of_activations)];
+        for (gain, (expanded, variance)) in gains.iter_mut().zip(made) {
+            let effect = self.effect(index, pack(expanded, None, None)?.0)?;
+            // A layer without an error, or without outputs to tell, is no more than any other.
+            if variance > 0.0 && effect.is_finite() {
+                *gain = effect / variance;
+            }
+        }
+        Ok(gains)
+    }
+
+    /// Relative variance of the outputs with another layer in the place of `index`.
+    fn effect(&mut self, index: usize, layer: Layer) -> Result<f64, Error> {
+        let kept = self.exchange(index, layer);
+        let outputs: Result<Vec<Outputs>, Error> = self.measurement.runs.iter().map(|run| self.model.run(run)).collect();
+        self.exchange(index, kept);
+        let outputs = outputs?;
+        let pairs = self.wanted.iter().flatten().zip(outputs.iter().flatten());
+        let effects: Vec<f64> = pairs.filter_map(|((_, a), (_, b))| difference(a, b)).collect();
+        Ok(effects.iter().sum::<f64>() / effects.len() as f64)
+    }
+
+    fn exchange(&mut self, index: usize, mut layer: Layer) -> Layer {
+        if let Some(&activation) = self.model.plan.activations.get(&index) {
+            layer.product.set_activation(activation);
+        }
+        let kept = std::mem::replace(&mut self.model.layers[index], layer);
+        self.model.readers = readers(&self.model.plan, &self.model.layers);
+        kept
+    }
+}
+
+/// `|a - b|^2 / |a|^2` of an output of floats.
+fn difference(a: &Value, b: &Value) -> Option<f64> {
+    let (Value::F32(a), Value::F32(b)) = (a, b) else { return None };
+    let width = a.shape().last().copied().unwrap_or(1).max(1);
+    let (mut a, mut b): (Vec<f64>, Vec<f64>) =
+        (a.iter().map(|&v| f64::from(v)).collect(), b.iter().map(|&v| f64::from(v)).collect());
+    if a.chunks(width).all(is_distribution) {
+        [&mut a, &mut b].into_iter().for_each(|values| values.chunks_mut(width).for_each(centred_logarithms));
+    }
+    let noise: f64 = a.iter().zip(&b).map(|(a, b)| (a - b) * (a - b)).sum();
+    let power: f64 = a.iter().map(|a| a * a).sum();
+    (power > 0.0).then_some(noise / power)
+}
+
+fn is_distribution(row: &[f64]) -> bool {
+    row.len() > 1 && row.iter().all(|&p| p >= 0.0) && (row.iter().sum::<f64>() - 1.0).abs() < 1e-3
+}
+
+/// What Softmax made a distribution of, up to a constant.
+fn centred_logarithms(row: &mut [f64]) {
+    row.iter_mut().for_each(|p| *p = p.max(1e-30).ln());
+    let mean = row.iter().sum::<f64>() / row.len() as f64;
+    row.iter_mut().for_each(|p| *p -= mean);
+}
