@@ -3,7 +3,7 @@
     artefacts.py PROGRAM [MODEL.onnx ...]
 
 PROGRAM is the `fpxint` command. Without models: assets/digits.onnx of this repository, the encoders of encoders.py and, where
-the environment variable FPXINT_ASSETS names a folder, every .onnx file below it. Each model is quantized at several precisions of the weights, and
+the environment variable FPXINT_ASSETS names a folder, every .onnx file below it. Each model is quantized at several precisions of the weights and by the planner, and
 for each artefact:
 
 * one thread and two write the same bytes;
@@ -33,6 +33,8 @@ import encoders
 
 # Precision, and the granularity of the scales where it is not one a channel.
 PRECISIONS = ("int4x2", "int4x3", "int2x3", "int8x1", "int8x2", "int4x1 group:16", "int2x3 group:8", "int8x1 group:32")
+# Goals of the planner, whose layers differ in their precisions.
+GOALS = ("target-products=1.5", "target-bits=5")
 ACTIVATIONS = "int8x2"
 TOLERANCE = 2e-3
 WEIGHT = re.compile(r"fpxint\d*/\d+/weight")
@@ -116,21 +118,31 @@ def term(makers, constants, name):
     return digits, scale
 
 
-def expected(graph, weight, bits):
+def bits_of(parts):
+    """Bits of a term: those that its scales fall by; of a single term, none are needed."""
+    if len(parts) == 1:
+        return 0
+    (_, first), (_, second) = parts[:2]
+    used = second != 0
+    return int(np.log2(np.max(first[used] / second[used]))) if used.any() else 0
+
+
+def expected(graph, weight):
     """`Q * scale_n` in float64, rounded once."""
     parts = terms(graph, weight)
+    bits = bits_of(parts)
     q = sum(digits << bits * (len(parts) - 1 - i) for i, (digits, _) in enumerate(parts))
     return (q.astype(np.float64) * parts[-1][1].astype(np.float64)).astype(np.float32)
 
 
-def wrong_sums(model, feed, bits, optimised):
+def wrong_sums(model, feed, optimised):
     """Weights whose sum in ONNX Runtime is not the expected one, and how many there are in all."""
     names = [output for node in model.graph.node for output in node.output if WEIGHT.fullmatch(output)]
     exposed = onnx.ModelProto()
     exposed.CopyFrom(model)
     exposed.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
     found = session(exposed.SerializeToString(), optimised).run(names, feed)
-    same = (np.array_equal(f.view(np.uint32), expected(model.graph, n, bits).view(np.uint32))
+    same = (np.array_equal(f.view(np.uint32), expected(model.graph, n).view(np.uint32))
             for f, n in zip(found, names))
     return [name for name, equal in zip(names, same) if not equal], len(names)
 
@@ -154,8 +166,8 @@ def examine(program, source, weights, folder):
     """A row of the table, and what does not hold."""
     faults = []
     precision, *granularity = weights.split()
-    bits = int(precision.removeprefix("int").split("x")[0])
-    flags = ["--weights", precision, *(flag for size in granularity for flag in ("--granularity", size))]
+    flags = [f"--{weights}"] if weights in GOALS else ["--weights", precision]
+    flags += [flag for size in granularity for flag in ("--granularity", size)]
     paths = [folder / f"{threads}.onnx" for threads in (1, 2)]
     for threads, path in zip((1, 2), paths):
         report = fpxint(program, "quantize", source, "-o", path, *flags, "--threads", threads)
@@ -178,7 +190,7 @@ def examine(program, source, weights, folder):
     runner = session(written)
     feed = inputs(runner)
     for optimised in (True, False):
-        wrong, count = wrong_sums(model, feed, bits, optimised)
+        wrong, count = wrong_sums(model, feed, optimised)
         exact = not wrong and count == len(report["layers"])
         how = "with" if optimised else "without"
         fault = f"{how} optimisations {len(wrong)} of {count} sums are inexact ({', '.join(wrong[:3])})"
@@ -234,7 +246,7 @@ def check(program, sources):
     """Prints the table of all checks; 1 if one fails."""
     rows, told = [], []
     for source in sources:
-        for weights in PRECISIONS:
+        for weights in (*PRECISIONS, *GOALS):
             with tempfile.TemporaryDirectory() as folder:
                 try:
                     row, faults = examine(program, source, weights, Path(folder))

@@ -54,12 +54,7 @@ pub(crate) fn load_read(
 }
 
 /// Loads a model that was read from `path` at the precisions of a plan.
-fn load_planned(
-    common: &Common,
-    source: &fpxint_onnx::Model,
-    path: &Path,
-    precisions: &Precisions,
-) -> Result<Engine> {
+fn load_planned(common: &Common, source: &fpxint_onnx::Model, path: &Path, precisions: &Precisions) -> Result<Engine> {
     let precision = Precision::new(4, 2)?;
     let base = Settings { weights: precision, activations: precision, granularity: Granularity::Channel };
     let request = Request { planning: &precisions.planning, otherwise: None, base, layers: None };

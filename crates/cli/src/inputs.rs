@@ -125,3 +125,55 @@ impl Generator {
         sum - 6.0
     }
 }
+
+/// Grids of noise that a synthetic image is a sum of, in cells a side.
+const OCTAVES: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
+
+/// As [`random()`], but inputs of four dimensions are images: noise whose power falls with frequency as it does in
+/// photographs, in channels that resemble each other.
+pub(crate) fn synthetic(ports: &[Port], sizes: Sizes, seed: u64) -> Result<Vec<(String, Value)>> {
+    let mut values = random(ports, sizes, seed)?;
+    let mut generator = Generator(seed);
+    for (_, value) in &mut values {
+        if let Value::F32(value) = value
+            && let &[_, channels, height, width] = value.shape()
+        {
+            for mut sample in value.outer_iter_mut() {
+                let shared = clouds(&mut generator, height, width);
+                let mut image = Vec::with_capacity(sample.len());
+                for _ in 0..channels {
+                    let own = clouds(&mut generator, height, width);
+                    image.extend(shared.iter().zip(&own).map(|(shared, own)| 0.95 * shared + 0.3 * own));
+                }
+                sample.iter_mut().zip(image).for_each(|(pixel, value)| *pixel = value);
+            }
+        }
+    }
+    Ok(values)
+}
+
+/// Smooth noise of mean zero and variance one.
+fn clouds(generator: &mut Generator, height: usize, width: usize) -> Vec<f32> {
+    let mut sum = vec![0f32; height * width];
+    for cells in OCTAVES.into_iter().filter(|&cells| cells <= height.max(width)) {
+        let side = cells + 1;
+        let grid: Vec<f32> = (0..side * side).map(|_| generator.normal()).collect();
+        let place = |i: usize, size: usize| {
+            let at = i as f32 * cells as f32 / size as f32;
+            (at as usize, at.fract())
+        };
+        for (y, row) in sum.chunks_exact_mut(width).enumerate() {
+            let (top, down) = place(y, height);
+            for (x, pixel) in row.iter_mut().enumerate() {
+                let (left, right) = place(x, width);
+                let line = |y: usize| grid[y * side + left] * (1.0 - right) + grid[y * side + left + 1] * right;
+                *pixel += (line(top) * (1.0 - down) + line(top + 1) * down) / (cells as f32).sqrt();
+            }
+        }
+    }
+    let count = sum.len().max(1) as f64;
+    let mean = sum.iter().map(|&v| f64::from(v)).sum::<f64>() / count;
+    let power = sum.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / count;
+    let scale = if power > 0.0 { 1.0 / power.sqrt() } else { 0.0 };
+    sum.iter().map(|&v| ((f64::from(v) - mean) * scale) as f32).collect()
+}

@@ -78,7 +78,10 @@ fn parse(text: &str) -> Result<Plan> {
         let line = 1 + text.bytes().take(at).filter(|&byte| byte == b'\n').count();
         anyhow!("line {line}: {}", error.message().split_whitespace().collect::<Vec<_>>().join(" "))
     })?;
-    ensure!(version == VERSION, "a plan of version {version} is not one of version {VERSION}, which is what is read here");
+    ensure!(
+        version == VERSION,
+        "a plan of version {version} is not one of version {VERSION}, which is what is read here"
+    );
     let layers = layers.into_iter().map(|(name, pair)| (name, pair.into()));
     Ok(Plan { default: default.into(), layers: layers.collect() })
 }

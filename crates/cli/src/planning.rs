@@ -1,12 +1,11 @@
 //! From the planning flags and a model to its plan: read from a file, or made for a goal.
 
 use std::path::Path;
-use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use fpxint::{Goal, LayerOptions, LayerPrecision, Plan, Precision, Settings, Way, choose};
 use fpxint_onnx::Model;
-use fpxint_runtime::{Measurement, Port, Value};
+use fpxint_runtime::Measurement;
 
 use crate::args::{Common, Planning, Sizes};
 use crate::{engine, inputs, plan_file, progress};
@@ -128,23 +127,11 @@ const SEQUENCE: u32 = 32;
 const SEED: u64 = 2024;
 
 fn measured(common: &Common, model: &Model, goal: Goal, request: &Request<'_>) -> Result<Vec<LayerOptions>> {
-    let start = Instant::now();
     let ports = fpxint_runtime::survey(model)?.inputs;
-    let runs = [synthetic(&ports)?];
+    let runs = [inputs::synthetic(&ports, Sizes { batch: BATCH, sequence: SEQUENCE }, SEED)?];
     let measurement = Measurement { goal, base: request.base, runs: &runs, threads: common.threads() };
     let bar = progress::bar(common, "planning", model.layers().len());
     let layers = measurement.layers(model, &|done, _| bar.set_position(done as u64));
     bar.finish_and_clear();
-    let layers = layers?;
-    if std::env::var_os("FPXINT_DEBUG_PLAN").is_some() {
-        for l in &layers {
-            eprintln!("{} {:?} gains {:?} w {:?} a {:?}", l.name, l.macs, l.gains, l.weights.iter().map(|w| w.variance).collect::<Vec<_>>(), l.activations.iter().map(|w| w.variance).collect::<Vec<_>>());
-        }
-        eprintln!("planned in {:?}", start.elapsed());
-    }
-    Ok(layers)
-}
-
-fn synthetic(ports: &[Port]) -> Result<Vec<(String, Value)>> {
-    inputs::random(ports, Sizes { batch: BATCH, sequence: SEQUENCE }, SEED)
+    Ok(layers?)
 }

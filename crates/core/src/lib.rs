@@ -33,9 +33,7 @@ pub use expand::tensor::{Granularity, expand_tensor};
 pub use layer::{ConvGeometry, Geometry, Layer, MatMulGeometry, Padding, Weight};
 pub use limbs::{balanced_limbs, balanced_words, limb_count};
 pub use pack::{Packed, pack, packed_len, unpack};
-pub use plan::{
-    ActivationOption, Goal, LayerOptions, LayerPrecision, Plan, Way, WeightOption, choose,
-};
+pub use plan::{ActivationOption, Goal, LayerOptions, LayerPrecision, Plan, Way, WeightOption, choose};
 pub use precision::Precision;
 pub use reduce::{Reduce, abelian_add};
 pub use series::{Channels, Prefix, Scales, Series};

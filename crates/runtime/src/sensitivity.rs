@@ -52,7 +52,8 @@ impl Measurement<'_> {
         let layers = (0..source.layers().len()).into_par_iter().with_max_len(1);
         let mut layers: Vec<LayerOptions> = layers
             .map(|index| {
-                let activations = |&p: &Precision| ActivationOption { precision: p, variance: moments[index].variance(p) };
+                let activations =
+                    |&p: &Precision| ActivationOption { precision: p, variance: moments[index].variance(p) };
                 let info = &source.layers()[index];
                 Ok(LayerOptions {
                     name: info.name.clone(),
@@ -243,7 +244,8 @@ impl<'a> Bench<'a> {
     /// Relative variance of the outputs with another layer in the place of `index`.
     fn effect(&mut self, index: usize, layer: Layer) -> Result<f64, Error> {
         let kept = self.exchange(index, layer);
-        let outputs: Result<Vec<Outputs>, Error> = self.measurement.runs.iter().map(|run| self.model.run(run)).collect();
+        let outputs: Result<Vec<Outputs>, Error> =
+            self.measurement.runs.iter().map(|run| self.model.run(run)).collect();
         self.exchange(index, kept);
         let outputs = outputs?;
         let pairs = self.wanted.iter().flatten().zip(outputs.iter().flatten());

@@ -15,8 +15,7 @@ use super::print_json;
 use crate::args::{Common, Quantize};
 use crate::expansion::{Examined, LayerReport, Skipped, skipped};
 use crate::metrics::weighted_mean;
-use crate::planning::{self, DEFAULT_GOAL, Planned};
-use crate::planning::Request;
+use crate::planning::{self, DEFAULT_GOAL, Planned, Request};
 use crate::table::{Table, bytes};
 use crate::{Outcome, engine, progress};
 
@@ -28,6 +27,9 @@ struct Report {
     /// Integer-product multiply-accumulates relative to one 8-bit product everywhere.
     products: f64,
     mean_weight_bits: f64,
+    /// Expected `|y' - y|_2 / |y|_2` of the model's outputs on the synthetic inputs of the planner; where it made a plan.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expected_error: Option<f64>,
     opset: i64,
     storage: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -105,6 +107,7 @@ pub(crate) fn run(common: &Common, args: &Quantize) -> Result<Outcome> {
         bytes_out: written.bytes,
         products: weighted_mean(products),
         mean_weight_bits: weighted_mean(bits),
+        expected_error: planned.as_ref().and_then(Planned::expected),
         opset: written.opset,
         storage: written.storage,
         note: written.note,
@@ -188,6 +191,9 @@ fn print_table(report: &Report, args: &Quantize) {
     }
     if let Some(data) = &report.data {
         println!("note: large tensors are in {}; keep it beside the model", data.display());
+    }
+    if let Some(expected) = report.expected_error {
+        println!("expected relative error of the outputs: {expected:.2e}");
     }
     let output = args.output.as_ref().filter(|_| !args.dry_run);
     println!(

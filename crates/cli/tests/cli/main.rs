@@ -16,6 +16,7 @@ mod eval;
 mod inspect;
 mod models;
 mod numbers;
+mod plan;
 mod program;
 mod quantize;
 mod run;

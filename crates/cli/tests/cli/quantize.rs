@@ -67,7 +67,7 @@ fn an_artefact_may_replace_a_file() {
     let folder = Folder::with_artefact("int4x2", "int4x2");
     let fresh = folder.read("terms.onnx");
     folder.write("taken.onnx", "something else");
-    folder.run("quantize digits.onnx -o taken.onnx --quiet").done();
+    folder.run("quantize digits.onnx -o taken.onnx --weights int4x2 --quiet").done();
     assert_eq!(folder.read("taken.onnx"), fresh);
     let names: Vec<_> = folder.files().into_keys().map(|p| p.file_name().unwrap().to_owned()).collect();
     assert_eq!(names, ["digits.onnx", "taken.onnx", "terms.onnx", "x.npy"]);

@@ -156,7 +156,9 @@ pub fn choose(layers: &[LayerOptions], goal: Goal) -> Result<Vec<Way>, Error> {
             let cost = |layer: &LayerOptions, way: &Way| f64::from(way.precision.weights.total_bits()) * share(layer);
             within(layers, &ways, cost, limit, BITS_UNIT, "bits a weight")
         }
-        Goal::Tolerance(tolerance) => layers.iter().zip(&ways).map(|(layer, ways)| least(layer, ways, tolerance)).collect(),
+        Goal::Tolerance(tolerance) => {
+            layers.iter().zip(&ways).map(|(layer, ways)| least(layer, ways, tolerance)).collect()
+        }
     }
 }
 

@@ -1,1 +1,148 @@
 use super::*;
+use crate::{ConvGeometry, Error, Geometry, Padding};
+use proptest::prelude::*;
+
+fn precision(text: &str) -> Precision {
+    text.parse().unwrap()
+}
+
+fn geometry(groups: usize) -> Geometry {
+    Geometry::Conv(ConvGeometry {
+        spatial_rank: 2,
+        channels_in: 8,
+        channels_out: 8,
+        groups,
+        kernel: [3, 3],
+        strides: [1, 1],
+        dilations: [1, 1],
+        padding: Padding::SameUpper,
+    })
+}
+
+/// A layer for a goal whose variances fall by `16^2` with every four bits from `at_eight`.
+fn layer(goal: Goal, number: usize, depthwise: bool, macs: u64, at_eight: [f64; 2], gains: [f64; 2]) -> LayerOptions {
+    let variance = |p: Precision, at_eight: f64| at_eight * 4f64.powi(8 - p.total_bits() as i32);
+    let weight = |p: Precision| WeightOption {
+        precision: p,
+        width: p.total_bits(),
+        variance: variance(p, at_eight[0]),
+        certified: 2f64.powi(-(p.total_bits() as i32)),
+        magnitude: 1.0,
+    };
+    let activation = |p: Precision| ActivationOption { precision: p, variance: variance(p, at_eight[1]) };
+    LayerOptions {
+        name: format!("layer{number}"),
+        geometry: geometry(if depthwise { 8 } else { 1 }),
+        macs,
+        elements: macs as usize % 97 + 1,
+        weights: goal.weights().into_iter().map(weight).collect(),
+        activations: goal.activations().into_iter().map(activation).collect(),
+        gains,
+    }
+}
+
+/// What the layers cost in products.
+fn products(layers: &[LayerOptions], ways: &[Way]) -> f64 {
+    let macs: f64 = layers.iter().map(|l| l.macs as f64).sum();
+    layers.iter().zip(ways).map(|(l, way)| l.macs as f64 * f64::from(way.products)).sum::<f64>() / macs
+}
+
+fn added(ways: &[Way]) -> f64 {
+    ways.iter().map(|way| way.added).sum()
+}
+
+/// Layers as `(depthwise, macs, variances, gains)`.
+type Drawn = Vec<(bool, u64, f64, f64, f64, f64)>;
+
+fn drawn() -> impl Strategy<Value = Drawn> {
+    let layer = (any::<bool>(), 1u64..1_000_000, 1e-7f64..1e-3, 1e-7f64..1e-3, 0.0f64..50.0, 0.0f64..50.0);
+    prop::collection::vec(layer, 1..12)
+}
+
+fn layers(goal: Goal, drawn: &Drawn) -> Vec<LayerOptions> {
+    let made = |(i, &(depthwise, macs, w, a, gw, ga)): (usize, &_)| layer(goal, i, depthwise, macs, [w, a], [gw, ga]);
+    drawn.iter().enumerate().map(made).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn products_stay_within_their_limit_and_more_never_err_more(drawn in drawn(), limit in 1.0f64..4.0) {
+        let plan = |limit: f64| {
+            let goal = Goal::Products(limit);
+            let layers = layers(goal, &drawn);
+            let ways = choose(&layers, goal).unwrap();
+            assert!(products(&layers, &ways) <= limit * (1.0 + 1e-9), "{limit}");
+            ways
+        };
+        let ways = plan(limit);
+        prop_assert_eq!(&ways, &plan(limit), "the same every time");
+        prop_assert!(added(&plan(limit * 1.1)) <= added(&ways));
+        prop_assert!(added(&ways) <= added(&plan(1.0)));
+    }
+
+    #[test]
+    fn bits_stay_within_their_limit_and_more_never_err_more(drawn in drawn(), limit in 2.0f64..12.0) {
+        let plan = |limit: f64| {
+            let goal = Goal::Bits(limit);
+            let layers = layers(goal, &drawn);
+            let ways = choose(&layers, goal).unwrap();
+            let elements: usize = layers.iter().map(|l| l.elements).sum();
+            let bits = |(l, way): (&LayerOptions, &Way)| l.elements as f64 * f64::from(way.precision.weights.total_bits());
+            let mean = layers.iter().zip(&ways).map(bits).sum::<f64>() / elements as f64;
+            assert!(mean <= limit * (1.0 + 1e-9), "{mean} {limit}");
+            added(&ways)
+        };
+        prop_assert!(plan(limit * 1.1) <= plan(limit));
+    }
+
+    #[test]
+    fn a_tolerance_is_kept_with_the_fewest_products(drawn in drawn(), tolerance in 1e-3f64..0.1) {
+        let goal = Goal::Tolerance(tolerance);
+        let layers = layers(goal, &drawn);
+        for (layer, way) in layers.iter().zip(choose(&layers, goal).unwrap()) {
+            prop_assert!(way.error <= tolerance);
+            prop_assert!(layer.ways().iter().all(|w| w.error > tolerance || w.products >= way.products));
+        }
+    }
+}
+
+#[test]
+fn what_is_free_is_taken_and_the_rest_goes_where_it_helps_most() {
+    let goal = Goal::Products(1.2);
+    let of = |i, depthwise, macs, gain| layer(goal, i, depthwise, macs, [1e-4, 1e-6], [gain, 1.0]);
+    let layers = [of(0, true, 100, 1.0), of(1, false, 400, 1.0), of(2, false, 100, 9.0), of(3, false, 400, 2.0)];
+    let ways = choose(&layers, goal).unwrap();
+    let weights: Vec<String> = ways.iter().map(|way| way.precision.weights.to_string()).collect();
+    assert_eq!(weights, ["int4x3", "int4x2", "int4x3", "int4x2"]);
+    assert_eq!(ways[0].products, 2, "its activations are worth the rest of the products");
+    let ways = choose(&layers, Goal::Products(1.0)).unwrap();
+    assert_eq!(ways[0].precision, LayerPrecision { weights: precision("int4x3"), activations: precision("int4x2") });
+    assert_eq!(ways[2].precision, LayerPrecision { weights: precision("int4x2"), activations: precision("int4x2") });
+}
+
+#[test]
+fn goals_out_of_reach_are_errors() {
+    let layers = |goal| [layer(goal, 0, false, 100, [1e-4; 2], [1.0; 2])];
+    for (goal, word) in [
+        (Goal::Products(0.5), "1.00"),
+        (Goal::Bits(1.5), "2.00"),
+        (Goal::Tolerance(1e-9), "layer0"),
+        (Goal::Products(f64::NAN), "positive"),
+        (Goal::Tolerance(0.0), "positive"),
+        (Goal::Bits(f64::INFINITY), "positive"),
+    ] {
+        let Err(Error::Goal(told)) = choose(&layers(goal), goal) else { panic!("{goal:?} was reached") };
+        assert!(told.contains(word) && !told.contains('\n'), "{told}");
+    }
+}
+
+#[test]
+fn layers_that_are_not_listed_have_the_default() {
+    let pair = |w, a| LayerPrecision { weights: precision(w), activations: precision(a) };
+    let default = pair("int4x2", "int4x2");
+    let plan = Plan { default, layers: [("a".to_owned(), pair("int4x3", "int8x2"))].into() };
+    assert_eq!((plan.of("a"), plan.of("b")), (pair("int4x3", "int8x2"), default));
+    assert_eq!((plan.unknown(&["b"]), plan.unknown(&["b", "a"])), (Some("a"), None));
+}

@@ -10,6 +10,7 @@ mod external;
 mod group;
 mod hosts;
 mod memory;
+mod plan;
 mod pools;
 mod spec;
 
