@@ -69,7 +69,7 @@ fn keys_are_those_that_tools_rely_on() {
 #[test]
 fn the_figures_are_those_of_quantize() {
     let folder = Folder::new();
-    for precisions in ["", "--weights int2x3 --activations int4x3", "--weights int8x3"] {
+    for precisions in ["--weights int4x2", "--weights int2x3 --activations int4x3", "--weights int8x3"] {
         let written = folder.run(&format!("quantize digits.onnx -o out.onnx --json {precisions}")).done().json();
         let report = inspect(&folder, &format!("digits.onnx {precisions}"));
         for (layer, written) in layers(&report).iter().zip(layers(&written)) {
