@@ -43,21 +43,7 @@ struct Report {
 
 pub(crate) fn run(common: &Common, args: &Quantize) -> Result<Outcome> {
     let start = Instant::now();
-    let mut model = engine::read(&args.model)?;
-    if model.is_artefact() {
-        bail!("{}: is expanded already; give fpxint the FP32 model it was made from", args.model.display());
-    }
-    if model.layers().is_empty() {
-        bail!(
-            "{}: holds no Conv, Gemm or MatMul with constant weights, so there is nothing to expand",
-            args.model.display()
-        );
-    }
-    if let Some(output) = &args.output
-        && std::fs::metadata(output).is_ok_and(|existing| !existing.is_file())
-    {
-        bail!("{}: is there already and is not a file, so it is not replaced", output.display());
-    }
+    let mut model = source(args)?;
     let chosen = chosen(&model, args)?;
     let (base, planned) = precisions(common, args, &chosen)?;
     let settings = |index: usize| match &planned {
@@ -121,6 +107,26 @@ pub(crate) fn run(common: &Common, args: &Quantize) -> Result<Outcome> {
         print_table(&report, args);
     }
     Ok(Outcome::Done)
+}
+
+/// The model to expand, where it can be and its artefact has a place.
+fn source(args: &Quantize) -> Result<fpxint_onnx::Model> {
+    let model = engine::read(&args.model)?;
+    if model.is_artefact() {
+        bail!("{}: is expanded already; give fpxint the FP32 model it was made from", args.model.display());
+    }
+    if model.layers().is_empty() {
+        bail!(
+            "{}: holds no Conv, Gemm or MatMul with constant weights, so there is nothing to expand",
+            args.model.display()
+        );
+    }
+    if let Some(output) = &args.output
+        && std::fs::metadata(output).is_ok_and(|existing| !existing.is_file())
+    {
+        bail!("{}: is there already and is not a file, so it is not replaced", output.display());
+    }
+    Ok(model)
 }
 
 /// The settings of every layer but for what a plan says of it, and the plan unless a precision was given.

@@ -1,3 +1,5 @@
+//! Plans and goals: limits are kept, more never errs more, and what cannot be reached is an error.
+
 use super::*;
 use crate::{ConvGeometry, Error, Geometry, Padding};
 use proptest::prelude::*;
