@@ -35,6 +35,10 @@ import encoders
 PRECISIONS = ("int4x2", "int4x3", "int2x3", "int8x1", "int8x2", "int4x1 group:16", "int2x3 group:8", "int8x1 group:32")
 # Goals of the planner, whose layers differ in their precisions.
 GOALS = ("target-products=1.5", "target-bits=5")
+# Precision, then flags: `group:` and a number is a granularity, `sum` a rounding, `mse` and `laplace` a clip.
+PRECISIONS = ("int4x2", "int4x3", "int2x3", "int8x1", "int8x2", "int4x1 group:16", "int2x3 group:8", "int8x1 group:32",
+              "int4x1 sum mse", "int2x4 laplace", "int2x2 mse")
+FLAGS = {"sum": "--rounding", "mse": "--clip", "laplace": "--clip"}
 ACTIVATIONS = "int8x2"
 TOLERANCE = 2e-3
 WEIGHT = re.compile(r"fpxint\d*/\d+/weight")
@@ -88,15 +92,32 @@ def inputs(runner):
 
 
 def terms(graph, weight):
-    """The terms and scales that sum to a weight, first to last: `(digits, scale)`, each as the artefact stores it."""
+    """The terms and scales that sum to a weight, first to last: `(digits, scale)`, each as the artefact stores it. The first
+    has the saturation part, which is on its grid."""
     makers = {output: node for node in graph.node for output in node.output}
-    constants = {tensor.name: tensor for tensor in graph.initializer}
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    constants.update((tensor.values.name, dense(tensor)) for tensor in graph.sparse_initializer)
     found = []
     while makers[weight].op_type == "Add":
         weight, last = makers[weight].input
         found.append(last)
     found.append(weight)
-    return [term(makers, constants, name) for name in reversed(found)]
+    parts = [term(makers, constants, name) for name in reversed(found)]
+    first = makers[found[-1]]
+    stored = makers[first.input[0]].input[0] if first.op_type == "Mul" else first.input[0]
+    if stored in {tensor.values.name for tensor in graph.sparse_initializer}:
+        (beyond, scale), (first, same), *rest = parts
+        if not np.array_equal(scale, same):
+            raise Failure(f"the saturation part of {weight} is on another grid than the first term")
+        parts = [(beyond + first, scale), *rest]
+    return parts
+
+
+def dense(sparse):
+    """A sparse tensor, its zeros filled in."""
+    values = np.zeros(list(sparse.dims), np.int64)
+    values.reshape(-1)[numpy_helper.to_array(sparse.indices)] = numpy_helper.to_array(sparse.values)
+    return values
 
 
 def term(makers, constants, name):
@@ -107,8 +128,8 @@ def term(makers, constants, name):
         stored = makers[stored].input[0]
     elif node.op_type != "DequantizeLinear":
         raise Failure(f"{name} is made by {node.op_type}")
-    digits = numpy_helper.to_array(constants[stored]).astype(np.int64)
-    scale = numpy_helper.to_array(constants[scale])
+    digits = constants[stored].astype(np.int64)
+    scale = constants[scale]
     axis, block = (next((a.i for a in node.attribute if a.name == name), default)
                    for name, default in (("axis", 1), ("block_size", 0)))
     if block:
@@ -165,12 +186,12 @@ def ran(program, path, feed, folder):
 def examine(program, source, weights, folder):
     """A row of the table, and what does not hold."""
     faults = []
-    precision, *granularity = weights.split()
-    flags = [f"--{weights}"] if weights in GOALS else ["--weights", precision]
-    flags += [flag for size in granularity for flag in ("--granularity", size)]
+    precision, *flags = weights.split()
+    chosen = [f"--{weights}"] if weights in GOALS else ["--weights", precision]
+    options = [*chosen, *(part for flag in flags for part in (FLAGS.get(flag, "--granularity"), flag))]
     paths = [folder / f"{threads}.onnx" for threads in (1, 2)]
     for threads, path in zip((1, 2), paths):
-        report = fpxint(program, "quantize", source, "-o", path, *flags, "--threads", threads)
+        report = fpxint(program, "quantize", source, "-o", path, *options, "--threads", threads)
     written = paths[0].read_bytes()
     same = written == paths[1].read_bytes()
     model = onnx.load_from_string(written)

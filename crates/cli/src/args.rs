@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use fpxint::{Granularity, Precision};
+use fpxint::{Clip, Granularity, Precision, Rounding};
 use regex::Regex;
 
 use crate::data::mnli::Label;
@@ -94,6 +94,12 @@ pub(crate) struct Precisions {
     /// Precision of the activations
     #[arg(long, value_name = "PRECISION", value_parser = format)]
     pub activations: Option<Format>,
+    /// How weights become integers: nearest, or sum: the errors of an output channel cancel [default: nearest]
+    #[arg(long, value_name = "nearest|sum", value_parser = rounding)]
+    pub rounding: Option<Rounding>,
+    /// Clip weights, what lies beyond becoming a sparse integer part: none, laplace or mse [default: none]
+    #[arg(long, value_name = "none|laplace|mse", value_parser = clip)]
+    pub clip: Option<Clip>,
     /// Use only the first N terms of the weights
     #[arg(long, value_name = "N")]
     pub weight_terms: Option<u32>,
@@ -120,6 +126,14 @@ pub(crate) struct Planning {
     /// Least error with at most B bits a weight in the mean
     #[arg(long, value_name = "B", conflicts_with_all = ["weights", "activations"])]
     pub target_bits: Option<f64>,
+}
+
+fn rounding(text: &str) -> Result<Rounding, String> {
+    Rounding::named(text).ok_or_else(|| "is not nearest or sum".to_owned())
+}
+
+fn clip(text: &str) -> Result<Clip, String> {
+    Clip::named(text).ok_or_else(|| "is not none, laplace or mse".to_owned())
 }
 
 fn granularity(text: &str) -> Result<Granularity, String> {
@@ -149,6 +163,12 @@ pub(crate) struct Quantize {
     /// Which weights share a scale: channel, tensor or group:G, G consecutive inputs of a channel
     #[arg(long, value_name = "channel|tensor|group:G", default_value = "channel", value_parser = granularity)]
     pub granularity: Granularity,
+    /// How weights become integers: nearest, or sum: the errors of an output channel cancel
+    #[arg(long, value_name = "nearest|sum", default_value = "nearest", value_parser = rounding)]
+    pub rounding: Rounding,
+    /// Clip weights, what lies beyond becoming a sparse integer part: none, laplace or mse
+    #[arg(long, value_name = "none|laplace|mse", default_value = "none", value_parser = clip)]
+    pub clip: Clip,
     /// Leave layers in FP32 whose name this regular expression matches; may be given more than once
     #[arg(long, value_name = "REGEX", value_parser = pattern)]
     pub exclude: Vec<Regex>,
@@ -171,6 +191,12 @@ pub(crate) struct Inspect {
     pub activations: Option<Precision>,
     #[command(flatten)]
     pub planning: Planning,
+    /// How weights become integers: nearest, or sum: the errors of an output channel cancel [default: nearest]
+    #[arg(long, value_name = "nearest|sum", value_parser = rounding)]
+    pub rounding: Option<Rounding>,
+    /// Clip weights, what lies beyond becoming a sparse integer part: none, laplace or mse [default: none]
+    #[arg(long, value_name = "none|laplace|mse", value_parser = clip)]
+    pub clip: Option<Clip>,
 }
 
 #[derive(Debug, Args)]

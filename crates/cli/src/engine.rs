@@ -45,6 +45,8 @@ pub(crate) fn load_read(
     let options = Options {
         weights,
         activations,
+        rounding: precisions.rounding.unwrap_or_default(),
+        clip: precisions.clip.unwrap_or_default(),
         weight_terms: precisions.weight_terms,
         activation_terms: precisions.activation_terms,
         threads: common.threads(),
@@ -56,10 +58,14 @@ pub(crate) fn load_read(
 /// Loads a model that was read from `path` at the precisions of a plan.
 fn load_planned(common: &Common, source: &fpxint_onnx::Model, path: &Path, precisions: &Precisions) -> Result<Engine> {
     let precision = Precision::new(4, 2)?;
-    let base = Settings { weights: precision, activations: precision, granularity: Granularity::Channel };
+    let (rounding, clip) = (precisions.rounding.unwrap_or_default(), precisions.clip.unwrap_or_default());
+    let base =
+        Settings { weights: precision, activations: precision, granularity: Granularity::Channel, rounding, clip };
     let request = Request { planning: &precisions.planning, otherwise: None, base, layers: None };
     let options = Options {
         plan: Some(Arc::new(planning::planned(common, path, &request)?.plan)),
+        rounding,
+        clip,
         weight_terms: precisions.weight_terms,
         activation_terms: precisions.activation_terms,
         threads: common.threads(),
@@ -84,7 +90,11 @@ type Chosen = (Option<Precision>, Option<Precision>);
 fn chosen(source: &fpxint_onnx::Model, path: &Path, precisions: &Precisions) -> Result<Option<Chosen>> {
     let file = path.display();
     let terms = precisions.weight_terms.is_some() || precisions.activation_terms.is_some();
+    let method = precisions.rounding.map(|_| "--rounding").or(precisions.clip.map(|_| "--clip"));
     if source.is_artefact() {
+        if let Some(flag) = method {
+            bail!("{file} is expanded already, and {flag} is a matter of the expansion");
+        }
         return match (precisions.weights, precisions.activations) {
             (Some(_), _) => bail!("{file} is expanded already: choose among its terms with --weight-terms"),
             (None, Some(Format::Fp32)) => bail!("{file} runs with integer activations only: pass e.g. int4x2"),
@@ -97,7 +107,10 @@ fn chosen(source: &fpxint_onnx::Model, path: &Path, precisions: &Precisions) -> 
         (None | Some(Format::Fp32), None | Some(Format::Fp32)) if terms => {
             bail!("{file} is not expanded: pass --weights and --activations with --weight-terms and --activation-terms")
         }
-        (None | Some(Format::Fp32), None | Some(Format::Fp32)) => Ok(None),
+        (None | Some(Format::Fp32), None | Some(Format::Fp32)) => match method {
+            Some(flag) => bail!("{file} is not expanded: pass --weights and --activations with {flag}"),
+            None => Ok(None),
+        },
         (Some(Format::Fp32), Some(Format::Int(_))) | (Some(Format::Int(_)), Some(Format::Fp32)) => {
             bail!("weights and activations are expanded together: pass integer precisions for both, as in int4x2")
         }

@@ -1,7 +1,7 @@
 //! Layers expanded to be told of, one at a time: what `quantize` and `inspect` say alike.
 
 use anyhow::Result;
-use fpxint::{ExpandedLayer, Settings, Weight, expand_layer};
+use fpxint::{Clip, ExpandedLayer, Settings, Weight, expand_layer};
 use serde::Serialize;
 
 /// What is told of an expanded layer.
@@ -17,6 +17,9 @@ pub(crate) struct LayerReport {
     pub max_error: Option<f64>,
     /// Share of weights in the saturation part.
     pub sparse_fraction: f64,
+    /// Why nothing was clipped, where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unclipped: Option<&'static str>,
     /// Integer products relative to one 8-bit product.
     pub products: u32,
     /// Expected relative error of the layer's output, and the largest it can be for any input relative to `|w|_1 max|a|`; of
@@ -46,6 +49,14 @@ pub(crate) struct Examined {
     /// The float weights; `None` where the file holds the series itself.
     floats: Option<Vec<f32>>,
     op: &'static str,
+    unclipped: Option<&'static str>,
+}
+
+/// Why a layer of which nothing lies beyond the terms is not clipped, where it was asked for.
+fn unclipped(settings: &Settings) -> Option<&'static str> {
+    let asked = settings.clip != Clip::None;
+    let reason = settings.clip.obstacle(settings.weights, settings.granularity);
+    asked.then(|| reason.unwrap_or("no clip lowers its error"))
 }
 
 impl Examined {
@@ -57,7 +68,8 @@ impl Examined {
             Weight::Float(values) => Some(values),
             Weight::Series(_) => None,
         };
-        Ok(Self { layer: expanded, floats, op: model.layers()[index].op_type })
+        let unclipped = floats.as_ref().and_then(|_| unclipped(settings));
+        Ok(Self { layer: expanded, floats, op: model.layers()[index].op_type, unclipped })
     }
 
     /// Number of terms.
@@ -74,6 +86,7 @@ impl Examined {
     /// What is told of the layer.
     pub(crate) fn report(&self) -> Result<LayerReport> {
         let (layer, precision) = (&self.layer, self.layer.weight.precision());
+        let sparse_fraction = layer.weight.saturation().len() as f64 / layer.weight.q().len() as f64;
         Ok(LayerReport {
             name: layer.name.clone(),
             op: self.op,
@@ -81,7 +94,8 @@ impl Examined {
             activations: layer.activations.to_string(),
             bound: layer.weight.worst_bound(self.order()),
             max_error: self.max_error(self.order())?,
-            sparse_fraction: 0.0,
+            sparse_fraction,
+            unclipped: self.unclipped.filter(|_| sparse_fraction == 0.0),
             products: ExpandedLayer::products(&layer.geometry, layer.weight.width(self.order()), layer.activations),
             expected_error: None,
             certified_error: None,

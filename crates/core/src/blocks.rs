@@ -147,7 +147,7 @@ impl Blocks {
     }
 
     /// Block of the value at a row-major index.
-    fn of(&self, index: usize) -> usize {
+    pub fn of(&self, index: usize) -> usize {
         let (outer, input) = (index / (self.length * self.inner), index / self.inner % self.length);
         (outer * self.length.div_ceil(self.size) + input / self.size) * self.inner + index % self.inner
     }

@@ -15,7 +15,8 @@ use std::ops::Range;
 use crate::blocks::Blocks;
 use crate::limbs::{balanced_digit, drop_digits, span};
 use crate::pack::{Packed, pack};
-use crate::{Error, Precision};
+use crate::saturation::{overflow, width};
+use crate::{Error, Precision, Rounding};
 
 /// Where output channels lie in a tensor of some shape: `outer x channels x inner`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +59,7 @@ impl Channels {
     }
 }
 
-/// A tensor expanded into `order` integer terms (theorem 1, symmetric and without saturation).
+/// A tensor expanded into `order` integer terms (theorem 1, symmetric); with a saturation part where it was clipped.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Series {
     pub(crate) precision: Precision,
@@ -68,6 +69,9 @@ pub struct Series {
     pub(crate) scales: Vec<f32>,
     /// Blocks along the input with finer scales of their own.
     pub(crate) blocks: Option<Blocks>,
+    /// Rule by which `q` was rounded.
+    pub(crate) rounding: Rounding,
+    /// Whole integers: the terms and the saturation part.
     pub(crate) q: Vec<i32>,
     /// `means[t - 1][channel]`: mean dropped part of the prefix of `t` terms, in units of the channel's finest `scale_n * 2^-X`.
     pub(crate) means: Vec<Vec<i64>>,
@@ -86,9 +90,9 @@ pub struct Scales {
 /// What a product with the first `terms` terms needs: `W = unit[c] * (2^shift * q + mean[c])`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Prefix {
-    /// Integers of the prefix in `width` bits; without blocks `|q| <= q_max` of its precision.
+    /// Integers of the prefix in `width` bits; without blocks and saturation part `|q| <= q_max` of its precision.
     pub q: Vec<i32>,
-    /// Bits that hold `q`: those of the precision, and those that the blocks of the series shift by.
+    /// Bits that hold `q`: those of the precision, those that the blocks of the series shift by, and those of a saturation part.
     pub width: u32,
     /// Precision of the prefix.
     pub precision: Precision,
@@ -153,7 +157,8 @@ impl Series {
         if scales.len() != channels && scales.len() != 1 {
             return Err(fault(format!("{} scales for {channels} channels", scales.len())));
         }
-        let mut series = Self { precision, shape, axis, scales, blocks, q, means: Vec::new() };
+        let rounding = Rounding::Nearest;
+        let mut series = Self { precision, shape, axis, scales, blocks, rounding, q, means: Vec::new() };
         let channels = series.channels();
         let of_zero = |&i: &usize| series.q[i] != 0 && series.scale(channels.of(i)) == 0.0;
         if series.scales.contains(&0.0)
@@ -195,9 +200,19 @@ impl Series {
         self.blocks.as_ref().map(Blocks::size)
     }
 
-    /// Bits that hold the integers of the first `terms` terms on a channel's finest grid.
+    /// Bits that hold the integers of the first `terms` terms and of the saturation part on a channel's finest grid.
     pub fn width(&self, terms: u32) -> u32 {
-        self.precision.bits() * terms + self.finest()
+        width(self.precision, terms, span(&self.q)) + self.finest()
+    }
+
+    /// Rule by which the integers were rounded; the bounds follow from it.
+    pub fn rounding(&self) -> Rounding {
+        self.rounding
+    }
+
+    /// The series, whose integers were rounded by this rule.
+    pub fn with_rounding(self, rounding: Rounding) -> Self {
+        Self { rounding, ..self }
     }
 
     /// Largest shift of a block.
@@ -217,7 +232,7 @@ impl Series {
         }
     }
 
-    /// The integers `Q`, in the shape of the tensor.
+    /// The integers `Q`, saturation part included, in the shape of the tensor.
     pub fn q(&self) -> &[i32] {
         &self.q
     }
@@ -249,7 +264,11 @@ impl Series {
     pub fn term(&self, term: u32) -> Vec<i8> {
         let bits = self.precision.bits();
         let rest = drop_digits(bits, self.precision.order() - term);
-        self.q.iter().map(|&q| balanced_digit(rest(i64::from(q)), bits) as i8).collect()
+        if term > 1 {
+            return self.q.iter().map(|&q| balanced_digit(rest(i64::from(q)), bits) as i8).collect();
+        }
+        // The first digit is what the rest is, less the saturation part.
+        self.q.iter().map(|&q| (rest(i64::from(q)) - i64::from(overflow(self.precision, q))) as i8).collect()
     }
 
     /// The first `terms` terms with the mean of what they drop.
@@ -265,7 +284,7 @@ impl Series {
     /// # Errors
     /// As [`Series::prefix`].
     pub fn into_prefix(mut self, name: &str, terms: u32) -> Result<Prefix, Error> {
-        let below = self.below(name, terms)?;
+        let (below, width) = (self.below(name, terms)?, self.width(terms));
         let bits = self.precision.bits();
         let mut q = take(&mut self.q);
         if below > 0 {
@@ -278,7 +297,7 @@ impl Series {
         let unit = |channel: usize| self.scale(channel) * last;
         Ok(Prefix {
             q,
-            width: self.width(terms),
+            width,
             precision: self.precision.with_order(terms)?,
             units: (0..self.channels().count).map(unit).collect(),
             shift,
@@ -318,7 +337,8 @@ impl Series {
     }
 
     /// Largest possible `|M - sum_(i <= t) scale_i M_i - mean|` in a channel:
-    /// `scale_t / 2 * (1 + 2^-X + .. + 2^(-X (n - t)))`, plus `|mean|`, plus a millionth for the division in f64.
+    /// `scale_t / 2 * (1 + 2^-X + .. + 2^(-X (n - t)))`, with all of `scale_n` for its last part where the rounding is
+    /// [`Rounding::Sum`], plus `|mean|`, plus a millionth for the division in f64. A prefix includes the saturation part.
     pub fn bound(&self, terms: u32, channel: usize) -> f64 {
         let (bits, order) = (self.precision.bits() as i32, self.precision.order());
         let scale = f64::from(self.scale(channel));
@@ -326,10 +346,12 @@ impl Series {
             return ZERO_SCALE * f64::from(2u32.pow(self.precision.bits() - 1));
         }
         let step = scale * 2f64.powi(-bits * (terms as i32 - 1));
-        let geometric: f64 = (0..=(order - terms) as i32).map(|k| 2f64.powi(-bits * k)).sum();
+        let last = (order - terms) as i32;
+        let dropped: f64 = (0..last).map(|k| 2f64.powi(-bits * k)).sum();
+        let parts = dropped / 2.0 + 2f64.powi(-bits * last) * self.rounding.steps();
         let mean = if terms < order { self.means[terms as usize - 1][channel] } else { 0 };
         let unit = scale * 2f64.powi(-bits * order as i32 - self.finest() as i32);
-        (step / 2.0 * geometric + (mean as f64).abs() * unit) * (1.0 + 1e-6)
+        (step * parts + (mean as f64).abs() * unit) * (1.0 + 1e-6)
     }
 
     /// Largest [`Series::bound`] over the channels.
@@ -355,7 +377,7 @@ impl Series {
     }
 
     /// `scale_1` of a channel.
-    fn scale(&self, channel: usize) -> f32 {
+    pub(crate) fn scale(&self, channel: usize) -> f32 {
         self.scales[if self.scales.len() == 1 { 0 } else { channel }]
     }
 

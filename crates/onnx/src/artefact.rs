@@ -1,8 +1,8 @@
 //! Reads an artefact back: the sum of scaled integer terms that [`crate::write`] leaves where a weight was.
 //!
 //! ```text
-//! Add( .. Add(T_1, T_2) .., T_n)       left-associated, T_1 alone for one term
-//! T_i = DequantizeLinear(term_i, scale_i)   or   Mul(Cast(term_i), scale_i)
+//! Add( .. Add(T_1, T_2) .., T_n)       left-associated, T_1 alone for one term; a saturation part S before T_1
+//! T_i = DequantizeLinear(term_i, scale_i)   or   Mul(Cast(term_i), scale_i);     S the same of a sparse INT32 and scale_1
 //! ```
 //!
 //! Terms are INT2, INT4 or INT8 tensors, scales f32: a scalar, one value an output channel, or one a block of inputs. Names do
@@ -10,15 +10,16 @@
 
 use std::collections::HashMap;
 
-use fpxint::{Geometry, Packed, Precision, Scales, Series};
+use fpxint::{Geometry, Packed, Precision, Rounding, Scales, Series};
 use serde::{Deserialize, Serialize};
 
-use crate::constants::{Constant, wrap};
+use crate::constants::Constant;
 use crate::error::shown;
 use crate::external::{External, held};
 use crate::index::Index;
-use crate::node::{input, int, node_name, onnx_op};
-use crate::proto::{GraphProto, ModelProto, NodeProto, tensor_proto::DataType};
+use crate::node::{input, node_name, onnx_op};
+use crate::proto::{GraphProto, ModelProto, NodeProto};
+use crate::summand::{Saturation, Term};
 use crate::{Error, foreign, tensor};
 
 /// Key of the format version.
@@ -43,6 +44,9 @@ pub(crate) struct Record {
     pub bounds: Vec<f64>,
     /// Mean dropped part of every proper prefix, one a channel, in units of `scale_n * 2^-X`.
     pub means: Vec<Vec<i64>>,
+    /// Rule by which the integers were rounded, where it is not `nearest`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rounding: Option<String>,
 }
 
 /// A record whose precisions are parsed.
@@ -51,6 +55,7 @@ pub(crate) struct Known {
     pub weights: Precision,
     pub activations: Precision,
     pub means: Vec<Vec<i64>>,
+    pub rounding: Rounding,
 }
 
 /// The `fpxint.` part of a model's metadata.
@@ -82,7 +87,10 @@ impl Metadata {
                 let record: Record = serde_json::from_str(value).map_err(|e| fault(e.to_string()))?;
                 let precision = |text: &str| text.parse::<Precision>().map_err(|e| fault(e.to_string()));
                 let (weights, activations) = (precision(&record.weights)?, precision(&record.activations)?);
-                metadata.layers.insert(record.name, Known { weights, activations, means: record.means });
+                let rounding = record.rounding.as_deref().unwrap_or_default();
+                let rounding = if rounding.is_empty() { Some(Rounding::Nearest) } else { Rounding::named(rounding) };
+                let rounding = rounding.ok_or_else(|| fault("its rounding is unknown".to_owned()))?;
+                metadata.layers.insert(record.name, Known { weights, activations, means: record.means, rounding });
             }
         }
         Ok(metadata)
@@ -102,21 +110,11 @@ impl Metadata {
     }
 }
 
-/// One summand.
-#[derive(Debug)]
-struct Term {
-    digits: Constant,
-    /// Bits it is stored in.
-    storage: u32,
-    scale: Vec<f32>,
-    /// Axis of the scales, and the values along it that share one; `None` for a scalar.
-    axis: Option<(usize, Option<usize>)>,
-}
-
 /// A weight in the form of an artefact.
 #[derive(Debug)]
 pub(crate) struct Pattern {
     terms: Vec<Term>,
+    saturation: Option<Saturation>,
     /// Nodes that make it.
     nodes: Vec<usize>,
 }
@@ -128,6 +126,8 @@ pub(crate) struct SeriesPlan {
     scales: Scales,
     pub precision: Precision,
     means: Vec<Vec<i64>>,
+    rounding: Rounding,
+    saturation: Option<Saturation>,
     /// Nodes that make the weight.
     pub nodes: Vec<usize>,
 }
@@ -135,7 +135,7 @@ pub(crate) struct SeriesPlan {
 impl Pattern {
     /// The pattern that ends in `name`, if it is one.
     pub fn find(index: &Index, name: &str) -> Option<Self> {
-        let mut pattern = Self { terms: Vec::new(), nodes: Vec::new() };
+        let mut pattern = Self { terms: Vec::new(), saturation: None, nodes: Vec::new() };
         let mut name = name;
         loop {
             if pattern.terms.len() == MAX_TERMS {
@@ -143,56 +143,31 @@ impl Pattern {
             }
             let node = index.maker(name)?;
             if onnx_op(node) != "Add" {
-                pattern.term(index, name)?;
+                match Saturation::find(index, name) {
+                    Some((saturation, nodes)) => {
+                        pattern.saturation = Some(saturation);
+                        pattern.nodes.extend(nodes);
+                    }
+                    None => pattern.push(Term::find(index, name)?),
+                }
                 break;
             }
             pattern.nodes.push(index.producer(name)?);
-            pattern.term(index, input(node, 1)?)?;
+            pattern.push(Term::find(index, input(node, 1)?)?);
             name = input(node, 0)?;
         }
         pattern.terms.reverse();
         let shape = pattern.shape();
+        let is_beside = |s: &Saturation| pattern.terms.first().is_some_and(|first| s.is_beside(first));
+        if !pattern.saturation.iter().all(is_beside) {
+            return None;
+        }
         pattern.terms.iter().all(|t| t.digits.shape == shape).then_some(pattern)
     }
 
-    fn term(&mut self, index: &Index, name: &str) -> Option<()> {
-        let node = index.maker(name)?;
-        self.nodes.push(index.producer(name)?);
-        let (term, by_axis) = match onnx_op(node) {
-            "DequantizeLinear" if node.input.len() == 2 => (input(node, 0)?, Some(int(node, "axis", 1))),
-            "Mul" if node.input.len() == 2 => {
-                let cast = index.maker(input(node, 0)?).filter(|n| onnx_op(n) == "Cast")?;
-                if int(cast, "to", 0) != i64::from(DataType::Float as i32) {
-                    return None;
-                }
-                self.nodes.push(index.producer(input(node, 0)?)?);
-                (input(cast, 0)?, None)
-            }
-            _ => return None,
-        };
-        let digits = Constant::direct(index, term)?;
-        let storage = tensor::digit_bits(digits.tensor(index.graph)?)?;
-        let scales = Constant::direct(index, input(node, 1)?).filter(|c| c.dtype == DataType::Float as i32)?;
-        let rank = digits.shape.len();
-        let block = usize::try_from(int(node, "block_size", 0)).ok()?;
-        let axis = match (by_axis, scales.shape.as_slice()) {
-            (Some(axis), shape) if block > 0 => {
-                let axis = wrap(axis, rank)?;
-                let divided = |(i, &dim): (usize, &usize)| if i == axis { dim.div_ceil(block) } else { dim };
-                let fits = shape.iter().copied().eq(digits.shape.iter().enumerate().map(divided));
-                fits.then_some(Some((axis, Some(block))))?
-            }
-            (_, []) => None,
-            (Some(axis), &[len]) => Some((wrap(axis, rank).filter(|&axis| digits.shape[axis] == len)?, None)),
-            (None, shape) if shape.len() == rank => {
-                let axis = shape.iter().position(|&dim| dim != 1).unwrap_or(0);
-                let fits = |(i, &dim): (usize, &usize)| dim == if i == axis { digits.shape[axis] } else { 1 };
-                Some((axis, None)).filter(|_| shape.iter().enumerate().all(fits))
-            }
-            _ => return None,
-        };
-        self.terms.push(Term { digits, storage, scale: scales.floats(index.graph)?, axis });
-        Some(())
+    fn push(&mut self, (term, nodes): (Term, Vec<usize>)) {
+        self.terms.push(term);
+        self.nodes.extend(nodes);
     }
 
     /// Dimensions of the weight.
@@ -230,9 +205,11 @@ impl Pattern {
             }
         }
         let means = known.map_or_else(Vec::new, |known| known.means.clone());
+        let rounding = known.map_or(Rounding::Nearest, |known| known.rounding);
+        let saturation = self.saturation;
         let (scales, nodes) = (Scales { first: first.scale.clone(), block }, self.nodes);
         let terms = self.terms.into_iter().map(|t| t.digits).collect();
-        Ok(SeriesPlan { terms, scales, precision, means, nodes })
+        Ok(SeriesPlan { terms, scales, precision, means, rounding, saturation, nodes })
     }
 
     /// Bits per term: the ratio of successive scales, or of a single term, its storage.
@@ -255,11 +232,9 @@ impl SeriesPlan {
         geometry: &Geometry,
         file: &str,
     ) -> Result<Series, Error> {
-        let damaged = || Error::Artefact {
-            file: file.to_owned(),
-            name: shown(name),
-            reason: "a term cannot be unpacked".to_owned(),
-        };
+        const UNPACKED: &str = "a term cannot be unpacked";
+        let fault = |reason: String| Error::Artefact { file: file.to_owned(), name: shown(name), reason };
+        let damaged = || fault(UNPACKED.to_owned());
         let digits = |c: &Constant| {
             let (graph, c) = held(external, graph, c)?;
             c.tensor(&graph).and_then(|t| tensor::packed_digits(t, c.len())).ok_or_else(damaged)
@@ -268,10 +243,13 @@ impl SeriesPlan {
         let terms: Vec<_> = packed.iter().map(|(bytes, bits)| Packed { bytes, bits: *bits }).collect();
         let (shape, axis) = (geometry.weight_shape(), geometry.channel_axis());
         let (scales, means) = (self.scales.clone(), self.means.clone());
-        Series::from_packed(name, self.precision, shape, axis, scales, &terms, means).map_err(|e| Error::Artefact {
-            file: file.to_owned(),
-            name: shown(name),
-            reason: e.to_string(),
-        })
+        let beyond = match &self.saturation {
+            Some(saturation) => saturation.decode(graph).ok_or_else(|| fault(UNPACKED.to_owned()))?,
+            None => Vec::new(),
+        };
+        Series::from_packed(name, self.precision, shape, axis, scales, &terms, means)
+            .and_then(|series| series.with_saturation(name, &beyond))
+            .map(|series| series.with_rounding(self.rounding))
+            .map_err(|e| fault(e.to_string()))
     }
 }

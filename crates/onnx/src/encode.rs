@@ -8,7 +8,7 @@ use std::io;
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
-use fpxint::{ExpandedLayer, Geometry, Precision, Settings, expand_layer, pack, packed_len, unpack};
+use fpxint::{ExpandedLayer, Geometry, Precision, Rounding, Settings, expand_layer, pack, packed_len, unpack};
 
 use crate::Model;
 
@@ -32,7 +32,13 @@ pub struct EncodedLayer {
     pub(crate) bias: Option<Vec<f32>>,
     pub(crate) bounds: Vec<f64>,
     pub(crate) means: Vec<Vec<i64>>,
+    pub(crate) rounding: Rounding,
+    /// What lies beyond the terms: row-major index and integer in steps of the first term.
+    pub(crate) saturation: Vec<(usize, i32)>,
 }
+
+/// Bytes of a value of the saturation part: an INT32 and its INT64 index.
+const SPARSE_BYTES: usize = 12;
 
 /// Packs a layer.
 pub fn encode(layer: &ExpandedLayer) -> EncodedLayer {
@@ -56,6 +62,8 @@ pub fn encode(layer: &ExpandedLayer) -> EncodedLayer {
         bias: layer.bias.clone(),
         bounds: orders.map(|i| layer.weight.worst_bound(i)).collect(),
         means: layer.weight.means().to_vec(),
+        rounding: layer.weight.rounding(),
+        saturation: layer.weight.saturation(),
     }
 }
 
@@ -80,11 +88,11 @@ impl EncodedLayer {
         &self.bounds
     }
 
-    /// Bytes of terms, scales and bias.
+    /// Bytes of terms, saturation part, scales and bias.
     pub fn bytes(&self) -> u64 {
         let terms = self.scales.len() * self.term_len(self.storage);
         let floats: usize = self.scales.iter().map(Vec::len).sum::<usize>() + self.bias.as_ref().map_or(0, Vec::len);
-        (terms + 4 * floats) as u64
+        (terms + SPARSE_BYTES * self.saturation.len() + 4 * floats) as u64
     }
 
     /// Frees the terms, by far the largest part. Writing expands the layer once more, with the `settings` it was made by.
@@ -92,7 +100,7 @@ impl EncodedLayer {
         (self.terms, self.settings) = (Vec::new(), Some(settings));
     }
 
-    /// Bytes of terms and scales, the bias left out.
+    /// Bytes of terms, saturation part and scales, the bias left out.
     pub fn weight_bytes(&self) -> u64 {
         self.bytes() - 4 * self.bias.as_ref().map_or(0, Vec::len) as u64
     }

@@ -12,6 +12,7 @@ const ELSEWHERE: usize = usize::MAX;
 pub(crate) struct Index<'a> {
     pub graph: &'a GraphProto,
     initialisers: HashMap<&'a str, usize>,
+    sparse: HashMap<&'a str, usize>,
     producers: HashMap<&'a str, usize>,
     /// How often a value is read, and by which node last.
     reads: HashMap<&'a str, (u32, usize)>,
@@ -23,6 +24,8 @@ impl<'a> Index<'a> {
     pub fn new(graph: &'a GraphProto) -> Self {
         let name = |t: &'a crate::proto::TensorProto| t.name.as_deref().unwrap_or("");
         let initialisers = graph.initializer.iter().enumerate().map(|(i, t)| (name(t), i)).collect();
+        let sparse = graph.sparse_initializer.iter().enumerate();
+        let sparse = sparse.filter_map(|(i, s)| Some((s.values.as_ref()?.name.as_deref()?, i))).collect();
         let mut producers = HashMap::new();
         let mut reads = HashMap::new();
         let mut read = |name: &'a str, node| {
@@ -38,11 +41,16 @@ impl<'a> Index<'a> {
         let typed = graph.input.iter().chain(&graph.value_info).chain(&graph.output);
         let ranks = typed.filter_map(|v| Some((v.name.as_deref()?, rank(v)?))).collect();
         let live = live(graph, graph.node.iter());
-        Self { graph, initialisers, producers, reads, ranks, live }
+        Self { graph, initialisers, sparse, producers, reads, ranks, live }
     }
 
     pub fn initialiser(&self, name: &str) -> Option<usize> {
         self.initialisers.get(name).copied()
+    }
+
+    /// The sparse initialiser of a name, by number.
+    pub fn sparse(&self, name: &str) -> Option<usize> {
+        self.sparse.get(name).copied()
     }
 
     /// The node that makes a value, by number.

@@ -39,6 +39,7 @@ pub mod proto;
 mod raise;
 mod skeleton;
 mod stream;
+mod summand;
 mod tensor;
 mod terms;
 mod widen;

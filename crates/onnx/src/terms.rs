@@ -7,7 +7,7 @@ use crate::assemble::Names;
 use crate::encode::{EncodedLayer, Terms};
 use crate::model::Model;
 use crate::node::{int_attribute, make};
-use crate::proto::{ModelProto, NodeProto, TensorProto, tensor_proto::DataType};
+use crate::proto::{ModelProto, NodeProto, SparseTensorProto, TensorProto, tensor_proto::DataType};
 use crate::stream::Data;
 use crate::write::Form;
 
@@ -34,8 +34,15 @@ pub(crate) fn add_terms<'a>(
             graph.initializer.push(term_tensor(layer, bits, part("term")));
             graph.initializer.push(scale_tensor(layer, t, form, part("scale")));
             let whole = if last { names.of(i, "weight") } else { part("sum") };
-            let scaled = if last && sum.is_none() { whole.clone() } else { part("scaled") };
+            let alone = last && t == 0 && layer.saturation.is_empty();
+            let scaled = if alone { whole.clone() } else { part("scaled") };
             nodes.extend(scaled_term(layer, form, &part("term"), &part("scale"), &scaled));
+            if t == 0 && !layer.saturation.is_empty() {
+                let (beyond, scaled) = (names.of(i, "saturation"), names.of(i, "saturation_scaled"));
+                graph.sparse_initializer.push(sparse_tensor(layer, beyond.clone()));
+                nodes.extend(scaled_term(layer, form, &beyond, &part("scale"), &scaled));
+                sum = Some(scaled);
+            }
             sum = Some(match sum {
                 None => scaled,
                 Some(sum) => {
@@ -83,6 +90,24 @@ fn term_tensor(layer: &EncodedLayer, bits: u32, name: String) -> TensorProto {
         data_type: Some(dtype as i32),
         name: Some(name),
         ..TensorProto::default()
+    }
+}
+
+/// The saturation part as a sparse INT32 tensor in the shape of the weight.
+fn sparse_tensor(layer: &EncodedLayer, name: String) -> SparseTensorProto {
+    let vector = |dtype: DataType, raw: Vec<u8>, name: String| TensorProto {
+        dims: vec![layer.saturation.len() as i64],
+        data_type: Some(dtype as i32),
+        name: Some(name),
+        raw_data: Some(raw.into()),
+        ..TensorProto::default()
+    };
+    let values = layer.saturation.iter().flat_map(|&(_, part)| part.to_le_bytes()).collect();
+    let indices = layer.saturation.iter().flat_map(|&(index, _)| (index as i64).to_le_bytes()).collect();
+    SparseTensorProto {
+        indices: Some(vector(DataType::Int64, indices, format!("{name}_indices"))),
+        values: Some(vector(DataType::Int32, values, name)),
+        dims: layer.geometry.weight_shape().iter().map(|&d| d as i64).collect(),
     }
 }
 

@@ -1,18 +1,22 @@
 //! Writes an artefact: plain ONNX in which each expanded weight is the sum of its scaled integer terms.
 //!
 //! ```text
-//! Add( .. Add(DQ(M_1, scale_1), DQ(M_2, scale_2)) .., DQ(M_n, scale_n))      left-associated
+//! Add( .. Add(DQ(M_1, scale_1), DQ(M_2, scale_2)) .., DQ(M_n, scale_n))      left-associated; DQ(S, scale_1) before all
 //! ```
 //!
 //! INT4 tensors need operator set 21 and INT2 tensors 25, and a file cannot mix sets, so the whole model is raised. Where
 //! an operator cannot be carried over, the terms take the next wider type, down to INT8 in operator set 13; and where not
 //! even that is reachable, to `Mul(Cast(INT8), scale)`, which every set has. The digits stay the same throughout.
 //!
+//! `S` is the saturation part of a weight that was clipped, a sparse INT32 initialiser.
+//!
 //! The bytes are a function of the model and the encoded layers alone.
 
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
+
+use fpxint::Rounding;
 
 use crate::artefact::{LAYER_KEY, Record, VERSION, VERSION_KEY};
 use crate::assemble::{Names, in_float, rebuild_named};
@@ -66,6 +70,9 @@ const FORMS: [Form; 4] = [
 
 /// Scales in blocks need the operator set of INT4, whatever type their terms have.
 const BLOCKS: Form = FORMS[1];
+
+/// Version of the intermediate representation that has sparse initialisers.
+const SPARSE_IR: i64 = 5;
 
 /// Largest file protobuf can be.
 const MAX_BYTES: u64 = (1 << 31) - 1;
@@ -175,7 +182,9 @@ fn artefact<'a>(model: &'a Model, layers: &'a [EncodedLayer]) -> Result<Artefact
     let (mut proto, names) = stripped(model, &encoded);
     let blocked = layers.iter().any(|layer| layer.block.is_some());
     let (form, obstacle) = if layers.is_empty() { (FORMS[3], None) } else { lift(&mut proto, narrowest, blocked)? };
-    proto.ir_version = Some(proto.ir_version.unwrap_or(0).max(form.ir_version));
+    let is_sparse = layers.iter().any(|layer| !layer.saturation.is_empty());
+    let ir_version = if is_sparse { form.ir_version.max(SPARSE_IR) } else { form.ir_version };
+    proto.ir_version = Some(proto.ir_version.unwrap_or(0).max(ir_version));
     let terms = add_terms(&mut proto, model, &encoded, &names, form);
     proto.metadata_props = metadata(model, &encoded);
     let note = obstacle.map(|unraisable| note(&unraisable, form, check::opset(&proto).unwrap_or(0)));
@@ -286,6 +295,7 @@ fn metadata(model: &Model, encoded: &[Option<&EncodedLayer>]) -> Vec<StringStrin
             activations: layer.activations.to_string(),
             bounds: layer.bounds.clone(),
             means: layer.means.clone(),
+            rounding: Some(layer.rounding).filter(|r| *r != Rounding::Nearest).map(|r| r.name().to_owned()),
         };
         let json = serde_json::to_string(&record).expect("a record of strings and numbers is JSON");
         entries.push(entry(format!("{LAYER_KEY}{i:05}"), json));

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use fpxint::{Geometry, Granularity, Members, Plan as Precisions, Precision, Reduce, Settings, into_expanded};
+use fpxint::{
+    Clip, Geometry, Granularity, Members, Plan as Precisions, Precision, Reduce, Rounding, Settings, into_expanded,
+};
 use fpxint_kernels::{Kernel, Pooling};
 use rayon::prelude::*;
 use tract_onnx::prelude::*;
@@ -46,6 +48,10 @@ pub struct Options {
     pub plan: Option<Arc<Precisions>>,
     /// Which weights share a scale, where they are not yet a series.
     pub granularity: Granularity,
+    /// How weights that are not yet a series become integers.
+    pub rounding: Rounding,
+    /// Which weights lie beyond the terms, where they are not yet a series.
+    pub clip: Clip,
     /// Run only the first terms of the weights.
     pub weight_terms: Option<u32>,
     /// Quantise activations afresh at this many terms.
@@ -65,6 +71,8 @@ impl Default for Options {
             activations: None,
             plan: None,
             granularity: Granularity::Channel,
+            rounding: Rounding::Nearest,
+            clip: Clip::None,
             weight_terms: None,
             activation_terms: None,
             threads: 1,
@@ -300,7 +308,8 @@ fn load_layer(source: &fpxint_onnx::Model, index: usize, options: &Options) -> R
         activations = activations.with_order(terms)?;
     }
     let weights = planned.map(|planned| planned.weights).or(options.weights).or(info.weights).unwrap_or(activations);
-    let settings = Settings { weights, activations, granularity: options.granularity };
+    let Options { granularity, rounding, clip, .. } = *options;
+    let settings = Settings { weights, activations, granularity, rounding, clip };
     let expanded = into_expanded(source.layer(index)?, &settings)?;
     match &options.worker {
         Some(worker) => pack(expanded, None, Some(&worker.members)),

@@ -114,7 +114,13 @@ fn test_set() -> Result<TestSet> {
 fn row(source: &fpxint_onnx::Model, model: &Model, precision: Precision, truth: &Truth) -> Result<Row> {
     let (outputs, milliseconds) = timed(|| Ok(model.run(&truth.inputs)?))?;
     let found = classes(&outputs)?;
-    let settings = Settings { weights: precision, activations: precision, granularity: fpxint::Granularity::Channel };
+    let settings = Settings {
+        weights: precision,
+        activations: precision,
+        granularity: fpxint::Granularity::Channel,
+        rounding: Default::default(),
+        clip: Default::default(),
+    };
     let (mut error, mut bound, mut bytes) = (0f64, 0f64, 0);
     for (index, info) in source.layers().iter().enumerate() {
         let layer = source.layer(index)?;

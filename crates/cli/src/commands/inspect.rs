@@ -95,11 +95,16 @@ fn report(common: &Common, args: &Inspect, model: &Model) -> Result<Report> {
     if model.is_artefact() && args.weights.is_some() {
         bail!("is expanded already: its weights have the precision that they have");
     }
+    if model.is_artefact() && (args.rounding.is_some() || args.clip.is_some()) {
+        bail!("is expanded already: --rounding and --clip are matters of the expansion");
+    }
     let survey = fpxint_runtime::survey(model)?;
     let planned = match args.planning.is_given() {
         true => {
             let precision = Precision::new(4, 2)?;
-            let base = Settings { weights: precision, activations: precision, granularity: Granularity::Channel };
+            let (rounding, clip) = (args.rounding.unwrap_or_default(), args.clip.unwrap_or_default());
+            let granularity = Granularity::Channel;
+            let base = Settings { weights: precision, activations: precision, granularity, rounding, clip };
             let request = Request { planning: &args.planning, otherwise: None, base, layers: None };
             Some(planning::planned(common, &args.model, &request)?)
         }
@@ -138,6 +143,8 @@ fn examine(args: &Inspect, model: &Model, planned: Option<&Planned>, index: usiz
         weights: args.weights.unwrap_or(default),
         activations: stated.ok_or_else(unstated)?,
         granularity: Granularity::Channel,
+        rounding: args.rounding.unwrap_or_default(),
+        clip: args.clip.unwrap_or_default(),
     };
     if let Some(planned) = planned {
         settings = planned.plan.settings(&info.name, settings);

@@ -136,6 +136,8 @@ fn precisions(common: &Common, args: &Quantize, chosen: &[usize]) -> Result<(Set
         weights: args.weights.unwrap_or(default),
         activations: args.activations.unwrap_or(default),
         granularity: args.granularity,
+        rounding: args.rounding,
+        clip: args.clip,
     };
     if args.weights.is_some() || args.activations.is_some() {
         return Ok((base, None));
@@ -189,6 +191,15 @@ fn print_table(report: &Report, args: &Quantize) {
         table.row(row);
     }
     print!("{table}");
+    let sparse = report.layers.iter().map(|layer| layer.sparse_fraction).fold(0.0, f64::max);
+    if sparse > 0.0 {
+        println!("beyond the terms: at most {:.2} % of the weights of a layer", 100.0 * sparse);
+    }
+    let unclipped = report.layers.iter().filter_map(|layer| layer.unclipped);
+    for reason in unclipped.collect::<std::collections::BTreeSet<_>>() {
+        let of = |layer: &&LayerReport| layer.unclipped == Some(reason);
+        println!("not clipped: {} layers: {reason}", report.layers.iter().filter(of).count());
+    }
     for skipped in &report.skipped {
         println!("stays in FP32: {}: {}", skipped.name, skipped.reason);
     }

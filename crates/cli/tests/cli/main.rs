@@ -20,5 +20,6 @@ mod plan;
 mod program;
 mod quantize;
 mod run;
+mod saturation;
 mod streams;
 mod text;

@@ -4,8 +4,9 @@
 //! scales, `scale_wn scale_am * sum_ij 2^(X(n-i) + Y(m-j)) W_i A_j`, which is why its terms fold into limbs. The weights are
 //! expanded here, ahead of time; the activations at run time, on the grid of [`super::activation`].
 
-use crate::expand::tensor::{Granularity, expand_tensor};
-use crate::{Error, Geometry, Layer, Precision, Series, Weight};
+use crate::expand::clip::Clip;
+use crate::expand::tensor::{Granularity, Method, expand_tensor_by};
+use crate::{Error, Geometry, Layer, Precision, Rounding, Series, Weight};
 
 /// How to expand a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +17,10 @@ pub struct Settings {
     pub activations: Precision,
     /// Which weights share a scale.
     pub granularity: Granularity,
+    /// How weights become integers.
+    pub rounding: Rounding,
+    /// Which weights lie beyond the terms.
+    pub clip: Clip,
 }
 
 /// A layer whose weights are a series.
@@ -37,7 +42,7 @@ pub struct ExpandedLayer {
 /// precision from `settings`.
 ///
 /// # Errors
-/// Those of [`expand_tensor`], and [`Error::NonFinite`] for a bias, naming the layer.
+/// Those of [`expand_tensor_by`], and [`Error::NonFinite`] for a bias, naming the layer.
 pub fn expand_layer(layer: &Layer, settings: &Settings) -> Result<ExpandedLayer, Error> {
     check_bias(layer)?;
     let weight = match &layer.weight {
@@ -69,7 +74,8 @@ pub fn into_expanded(layer: Layer, settings: &Settings) -> Result<ExpandedLayer,
 
 fn expand_weight(name: &str, values: &[f32], geometry: &Geometry, settings: &Settings) -> Result<Series, Error> {
     let (shape, axis) = (geometry.weight_shape(), geometry.channel_axis());
-    expand_tensor(name, values, &shape, axis, settings.weights, settings.granularity)
+    let Settings { weights: precision, granularity, rounding, clip, .. } = *settings;
+    expand_tensor_by(name, values, &shape, axis, &Method { precision, granularity, rounding, clip })
 }
 
 fn check_bias(layer: &Layer) -> Result<(), Error> {

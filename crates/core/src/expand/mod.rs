@@ -1,6 +1,8 @@
 //! Making a series: of a tensor, of activations, of a layer, of a model. Nothing here runs one.
 
 pub mod activation;
+pub mod clip;
 pub mod layer;
 pub mod model;
+mod sum;
 pub mod tensor;

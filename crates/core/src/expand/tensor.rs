@@ -17,10 +17,16 @@
 //!
 //! The smallest scale is not the best one for a group of few values: a grid up to a tenth wider may lie nearer to all of
 //! them. A short group, such as a depthwise filter of nine weights, takes the scale with the least sum of squared errors.
+//!
+//! With a [`Clip`] `c` is below the largest value, and what lies beyond is the saturation part ([`crate::Series::saturation`]);
+//! with [`Rounding::Sum`] values next to a tie go to their other neighbour where that cancels errors.
 
+use super::clip::{Clip, clipped};
+use super::sum::preserve_sum;
 use crate::limbs::span;
+use crate::saturation::room;
 use crate::series::{Channels, ZERO_SCALE, element_count};
-use crate::{Error, Precision, Series, blocks::Blocks};
+use crate::{Error, Precision, Rounding, Series, blocks::Blocks};
 
 /// A group of at most this many values, such as a depthwise filter, takes the scale whose grid fits it best.
 const SHORT_GROUP: usize = 32;
@@ -40,7 +46,20 @@ pub enum Granularity {
     Group(usize),
 }
 
-/// Expands a tensor into `precision.order()` integer terms (tensor expansion, theorem 1).
+/// How to expand a tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Method {
+    /// Bits per term and number of terms.
+    pub precision: Precision,
+    /// Which values share a scale.
+    pub granularity: Granularity,
+    /// How values become integers.
+    pub rounding: Rounding,
+    /// What the terms do not hold.
+    pub clip: Clip,
+}
+
+/// Expands a tensor into `precision.order()` integer terms (tensor expansion, theorem 1), rounded to the nearest and unclipped.
 ///
 /// `x[i] = sum_t scale[t] * term[t][i] + error`, `|error| <= scale[n] / 2`.
 ///
@@ -56,6 +75,17 @@ pub fn expand_tensor(
     precision: Precision,
     granularity: Granularity,
 ) -> Result<Series, Error> {
+    let method = Method { precision, granularity, rounding: Rounding::Nearest, clip: Clip::None };
+    expand_tensor_by(name, x, shape, axis, &method)
+}
+
+/// [`expand_tensor`] by any method: `x[i] = scale[1] * saturation[i] + sum_t scale[t] * term[t][i] + error`,
+/// `|error| <= scale[n] / 2`, or `scale[n]` with [`Rounding::Sum`].
+///
+/// # Errors
+/// As [`expand_tensor`].
+pub fn expand_tensor_by(name: &str, x: &[f32], shape: &[usize], axis: usize, method: &Method) -> Result<Series, Error> {
+    let Method { precision, granularity, rounding, clip } = *method;
     let len = element_count(name, shape, axis)?;
     if len != x.len() {
         let shape = shape.to_vec();
@@ -65,45 +95,87 @@ pub fn expand_tensor(
         return Err(Error::NonFinite { tensor: name.to_owned(), index, value: x[index] });
     }
     let channels = Channels { count: shape[axis], inner: shape[axis + 1..].iter().product() };
+    let clip = if clip.obstacle(precision, granularity).is_some() { Clip::None } else { clip };
+    let scales = first_scales(x, channels, precision, granularity, clip);
+    let blocks = match granularity {
+        Granularity::Group(size) => Blocks::fit(x, shape, axis, size, &scales, precision),
+        Granularity::Tensor | Granularity::Channel => None,
+    };
+
+    let below = (precision.bits() * (precision.order() - 1)) as i32;
+    let step = |channel: usize| f64::from(scales[if scales.len() == 1 { 0 } else { channel }]) * 2f64.powi(-below);
+    let in_steps = |i: usize, step: f64| {
+        let finer = blocks.as_ref().map_or(0, |blocks| blocks.shift(i));
+        f64::from(x[i]) / step * f64::from(1u32 << finer)
+    };
+    let mut q = vec![0i32; x.len()];
+    channels.for_each_run(x.len(), |channel, run| {
+        let step = step(channel);
+        if step > 0.0 {
+            run.for_each(|i| q[i] = round_half_even(in_steps(i, step)) as i32);
+        }
+    });
+    if rounding == Rounding::Sum {
+        let kernel = if axis == 0 { shape.iter().skip(2).product() } else { 1 };
+        for channel in 0..channels.count {
+            let step = step(channel);
+            for (group, kernel) in groups_of_sums(channels, channel, x.len(), kernel, blocks.as_ref()) {
+                if step > 0.0 {
+                    let values: Vec<f64> = group.iter().map(|&i| in_steps(i, step)).collect();
+                    let mut integers: Vec<i32> = group.iter().map(|&i| q[i]).collect();
+                    preserve_sum(&values, &mut integers, kernel, precision.q_max());
+                    group.iter().zip(integers).for_each(|(&i, integer)| q[i] = integer);
+                }
+            }
+        }
+    }
+    let (low, high) = span(&q);
+    let top = i64::from(high).max(-i64::from(low));
+    let most = if clip == Clip::None { precision.q_max() } else { room(precision) };
+    assert!(top <= most, "an integer of {top} is beyond {precision}");
+
+    let mut series = Series { precision, shape: shape.to_vec(), axis, scales, blocks, rounding, q, means: Vec::new() };
+    series.means = series.dropped_means();
+    Ok(series)
+}
+
+/// `scale_1` of every channel, or of the tensor.
+fn first_scales(x: &[f32], channels: Channels, precision: Precision, granularity: Granularity, clip: Clip) -> Vec<f32> {
     let mut largest = vec![0f32; channels.count];
     channels.for_each_run(x.len(), |channel, run| largest[channel] = largest[channel].max(magnitude(&x[run])));
     if granularity == Granularity::Tensor {
         largest = vec![largest.iter().copied().fold(0.0, f32::max)];
     }
-    let mut scales: Vec<f32> = largest.iter().map(|&c| first_scale(c, precision, 0)).collect();
-    let blocks = match granularity {
-        Granularity::Group(size) => Blocks::fit(x, shape, axis, size, &scales, precision),
-        Granularity::Tensor | Granularity::Channel => None,
-    };
-    if blocks.is_none() && x.len() / scales.len() <= SHORT_GROUP {
-        let mut groups = vec![Vec::new(); scales.len()];
-        channels.for_each_run(x.len(), |channel, run| {
-            groups[if scales.len() == 1 { 0 } else { channel }].extend_from_slice(&x[run]);
-        });
-        for (scale, (group, &c)) in scales.iter_mut().zip(groups.iter().zip(&largest)) {
-            *scale = best_fitting_scale(group, c, precision);
-        }
+    let is_short = !matches!(granularity, Granularity::Group(_)) && x.len() / largest.len() <= SHORT_GROUP;
+    if !is_short && clip == Clip::None {
+        return largest.iter().map(|&c| first_scale(c, precision, 0)).collect();
     }
-
-    let below = (precision.bits() * (precision.order() - 1)) as i32;
-    let mut q = vec![0i32; x.len()];
+    let mut groups = vec![Vec::new(); largest.len()];
     channels.for_each_run(x.len(), |channel, run| {
-        let scale = scales[if scales.len() == 1 { 0 } else { channel }];
-        let step = f64::from(scale) * 2f64.powi(-below);
-        if step > 0.0 {
-            for i in run {
-                let finer = blocks.as_ref().map_or(0, |blocks| blocks.shift(i));
-                q[i] = round_half_even(f64::from(x[i]) / step * f64::from(1u32 << finer)) as i32;
-            }
-        }
+        groups[if largest.len() == 1 { 0 } else { channel }].extend_from_slice(&x[run]);
     });
-    let (low, high) = span(&q);
-    let top = i64::from(high).max(-i64::from(low));
-    assert!(top <= precision.q_max(), "an integer of {top} is beyond {precision}");
+    let held = if clip == Clip::None { largest.clone() } else { clipped(&groups, &largest, precision, clip) };
+    let step = |(group, (&c, &max)): (&Vec<f32>, (&f32, &f32))| {
+        let step = Step::of(c, max, precision);
+        if is_short { best_fitting_scale(group, step, precision) } else { step.scale }
+    };
+    groups.iter().zip(held.iter().zip(&largest)).map(step).collect()
+}
 
-    let mut series = Series { precision, shape: shape.to_vec(), axis, scales, blocks, q, means: Vec::new() };
-    series.means = series.dropped_means();
-    Ok(series)
+/// The indices of a channel whose errors are to cancel, and how many consecutive ones are a kernel: all of them, or a block's.
+fn groups_of_sums(
+    channels: Channels,
+    channel: usize,
+    len: usize,
+    kernel: usize,
+    blocks: Option<&Blocks>,
+) -> Vec<(Vec<usize>, usize)> {
+    let Channels { count, inner } = channels;
+    let outer = (0..len).step_by(count * inner).map(|outer| outer + channel * inner);
+    let mut indices: Vec<usize> = outer.flat_map(|first| first..first + inner).collect();
+    let Some(blocks) = blocks else { return vec![(indices, kernel)] };
+    indices.sort_by_key(|&i| blocks.of(i));
+    indices.chunk_by(|&a, &b| blocks.of(a) == blocks.of(b)).map(|block| (block.to_vec(), 1)).collect()
 }
 
 /// Largest magnitude of finite values, whose bits without the sign are in the order of the magnitudes.
@@ -113,27 +185,59 @@ fn magnitude(x: &[f32]) -> f32 {
 
 /// The nearest integer, the even one of two, of a number below `2^51` in magnitude: floats of `2^52 ..= 2^53` are integers,
 /// so that adding one and half again rounds.
-fn round_half_even(x: f64) -> f64 {
+pub(super) fn round_half_even(x: f64) -> f64 {
     const INTEGERS: f64 = 1.5 * (1u64 << 52) as f64;
     (x + INTEGERS) - INTEGERS
 }
 
+/// A `scale_1` for values up to a clip, and what it was made from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Step {
+    c: f32,
+    /// Bits of the integers: those of the terms, or more where values lie beyond the clip.
+    width: u32,
+    /// 0 where the group's last terms would underflow.
+    pub scale: f32,
+}
+
+impl Step {
+    /// The smallest for values up to `c`, in a group of values up to `max`.
+    pub fn of(c: f32, max: f32, precision: Precision) -> Self {
+        let last = 2f64.powi(-((precision.bits() * (precision.order() - 1)) as i32));
+        let step = Self::wanted(f64::from(c), precision) * last;
+        let width =
+            if c < max && step > 0.0 { 65 - ((f64::from(max) / step).ceil() as u64).leading_zeros() } else { 0 };
+        let width = width.max(precision.total_bits());
+        Self { c, width, scale: scale_within(c, precision, width, 0) }
+    }
+
+    /// The exact `scale_1` for values up to `c`, before it is rounded up.
+    pub fn wanted(c: f64, precision: Precision) -> f64 {
+        let radix = f64::from(1u32 << precision.bits());
+        c * (radix - 1.0) / ((radix / 2.0 - 1.0) * radix)
+    }
+
+    /// `scale_n`.
+    pub fn last(self, precision: Precision) -> f64 {
+        f64::from(self.scale) * 2f64.powi(-((precision.bits() * (precision.order() - 1)) as i32))
+    }
+}
+
 /// Among `scale_1` from the smallest to a tenth more, the one whose grid lies nearest to a group of few values, by the sum of
 /// squared errors; of equal ones the smallest.
-fn best_fitting_scale(group: &[f32], c: f32, precision: Precision) -> f32 {
+fn best_fitting_scale(group: &[f32], smallest: Step, precision: Precision) -> f32 {
     let last = 2f64.powi(-((precision.bits() * (precision.order() - 1)) as i32));
     let misfit = |scale: f32| -> f64 {
         let step = f64::from(scale) * last;
         let error = |&x: &f32| f64::from(x) - round_half_even(f64::from(x) / step) * step;
         group.iter().map(error).map(|e| e * e).sum()
     };
-    let smallest = first_scale(c, precision, 0);
-    if smallest == 0.0 {
-        return smallest;
+    if smallest.scale == 0.0 {
+        return 0.0;
     }
-    let mut best = (misfit(smallest), smallest);
+    let mut best = (misfit(smallest.scale), smallest.scale);
     for candidate in 1..CANDIDATES {
-        let scale = first_scale(c, precision, candidate);
+        let scale = scale_within(smallest.c, precision, smallest.width, candidate);
         let misfit = misfit(scale);
         if misfit < best.0 {
             best = (misfit, scale);
@@ -142,16 +246,20 @@ fn best_fitting_scale(group: &[f32], c: f32, precision: Precision) -> f32 {
     best.1
 }
 
-/// Smallest representable `scale_1` for values up to `c`, or 0 where the group's last terms would underflow; `candidate` of
-/// [`CANDIDATES`] widens it by up to a tenth. It is below `c`, so it never overflows.
+/// [`scale_within`] for integers of the precision.
 fn first_scale(c: f32, precision: Precision, candidate: u32) -> f32 {
-    let (radix, total) = (f64::from(1u32 << precision.bits()), precision.total_bits());
-    let smallest = f64::from(c) * (radix - 1.0) / ((radix / 2.0 - 1.0) * radix);
+    scale_within(c, precision, precision.total_bits(), candidate)
+}
+
+/// Smallest representable `scale_1` for values up to `c`, or 0 where the group's last terms would underflow; `candidate` of
+/// [`CANDIDATES`] widens it by up to a tenth. It is below `c`, so it never overflows. `width` is the bits of the integers.
+fn scale_within(c: f32, precision: Precision, width: u32, candidate: u32) -> f32 {
+    let smallest = Step::wanted(f64::from(c), precision);
     let wanted = smallest * (1.0 + 0.1 * f64::from(candidate) / f64::from(CANDIDATES));
     if wanted < ZERO_SCALE {
         return 0.0;
     }
-    round_up(wanted, if total <= 16 { 24 - total } else { 24 })
+    round_up(wanted, if precision.total_bits() <= 16 { 24 - width } else { 24 })
 }
 
 /// The smallest float with at most `bits` significant bits that is not below `x > 0`.

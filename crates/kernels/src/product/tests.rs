@@ -361,7 +361,8 @@ fn rows_measured_some_at_a_time_have_the_codes_of_their_grids() {
     for kernel in available() {
         for (m, k) in [(0, 5), (1, 1), (7, 20_000), (300, 517)] {
             let x: Vec<f32> = (0..m * k).map(|i| (i as f32 * 0.73).sin() * (i % 97) as f32).collect();
-            let grid = |range: Range| RowGrid { scale: range.high, inv: 255.0 / range.high.max(1.0), ..unit_grid(9, 1) };
+            let grid =
+                |range: Range| RowGrid { scale: range.high, inv: 255.0 / range.high.max(1.0), ..unit_grid(9, 1) };
             let grids: Vec<_> = Codes::ranges(kernel, &x, k, 1).into_iter().map(grid).collect();
             for threads in [1, 3] {
                 let (mut want, mut made) = (Codes::default(), Codes::default());

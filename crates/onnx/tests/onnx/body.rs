@@ -18,7 +18,13 @@ pub fn exercise(bytes: Bytes, folder: &std::path::Path) -> bool {
     };
     assert_eq!(model.original(), &bytes);
     let (weights, activations) = ("int4x2".parse().unwrap(), "int4x2".parse().unwrap());
-    let settings = Settings { weights, activations, granularity: Granularity::Channel };
+    let settings = Settings {
+        weights,
+        activations,
+        granularity: Granularity::Channel,
+        rounding: Default::default(),
+        clip: Default::default(),
+    };
     _ = (model.inputs(), model.outputs(), skeleton(&model).unwrap());
     let expanded = (0..model.layers().len()).map(|i| expand_layer(&model.layer(i).ok()?, &settings).ok());
     let Some(expanded) = expanded.collect::<Option<Vec<_>>>() else { return true };

@@ -140,6 +140,8 @@ fn a_weight_made_infinite_by_folding_is_the_layers_fault() {
         weights: "int4x2".parse().unwrap(),
         activations: "int4x2".parse().unwrap(),
         granularity: Default::default(),
+        rounding: Default::default(),
+        clip: Default::default(),
     };
     let error = fpxint::expand_layer(&model.layer(0).unwrap(), &settings).unwrap_err().to_string();
     assert!(error.contains("Conv_h"), "{error}");

@@ -10,6 +10,7 @@ mod fold;
 mod fuse;
 mod hostile;
 mod round_trip;
+mod saturation;
 mod skeleton;
 mod skipped;
 mod write;

@@ -178,6 +178,8 @@ fn dropped_terms_are_made_again_as_they_were() {
             weights: precision.parse().unwrap(),
             activations: "int4x2".parse().unwrap(),
             granularity: Granularity::Channel,
+            rounding: Default::default(),
+            clip: Default::default(),
         };
         let mut layers = encoded(&expand(&model, precision, Granularity::Channel));
         let write = |layers: &[_], name: &str| {

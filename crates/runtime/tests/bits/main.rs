@@ -12,6 +12,7 @@ mod hosts;
 mod memory;
 mod plan;
 mod pools;
+mod saturation;
 mod spec;
 
 use build::{digits, float, int, ints, model, node, tensor, wave};
@@ -220,6 +221,8 @@ fn an_artefact_runs_as_the_model_it_was_made_from() {
                 weights: options.weights.unwrap(),
                 activations: options.activations.unwrap(),
                 granularity: fpxint::Granularity::Channel,
+                rounding: options.rounding,
+                clip: options.clip,
             };
             let encoded: Vec<_> = (0..source.layers().len())
                 .map(|i| fpxint_onnx::encode(&fpxint::expand_layer(&source.layer(i).unwrap(), &settings).unwrap()))

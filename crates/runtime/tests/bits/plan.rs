@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fpxint::{Goal, Granularity, LayerPrecision, Plan, Settings, Weight, choose, expand_layer};
+use fpxint::{Clip, Goal, Granularity, LayerPrecision, Plan, Rounding, Settings, Weight, choose, expand_layer};
 use fpxint_runtime::{Measurement, Options};
 
 use crate::{array, bits, feed, load, models, options};
@@ -13,7 +13,8 @@ fn pair(weights: &str, activations: &str) -> LayerPrecision {
 
 fn base() -> Settings {
     let LayerPrecision { weights, activations } = pair("int4x2", "int4x2");
-    Settings { weights, activations, granularity: Granularity::Channel }
+    let (granularity, rounding, clip) = (Granularity::Channel, Rounding::Nearest, Clip::None);
+    Settings { weights, activations, granularity, rounding, clip }
 }
 
 #[test]

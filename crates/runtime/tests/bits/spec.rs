@@ -29,7 +29,13 @@ fn source(groups: i64, channels: i64) -> fpxint_onnx::Model {
 }
 
 /// Exact integer sums of one image and the layer's outputs before residual and clamp, NHWC.
-fn specified(layer: &Layer, settings: &Settings, terms: u32, x: &[f32]) -> (Vec<f32>, Vec<f64>) {
+pub(crate) fn specified(
+    layer: &Layer,
+    settings: &Settings,
+    terms: u32,
+    size: [usize; 2],
+    x: &[f32],
+) -> (Vec<f32>, Vec<f64>) {
     let Geometry::Conv(g) = &layer.geometry else { panic!("a convolution") };
     let series: Series = expand_layer(layer, settings).unwrap().weight;
     let prefix = series.prefix("w", terms).unwrap();
@@ -40,14 +46,14 @@ fn specified(layer: &Layer, settings: &Settings, terms: u32, x: &[f32]) -> (Vec<
     let mean = |i: usize| prefix.means.get(channels.of(i)).copied().unwrap_or(0);
     let q: Vec<i64> = prefix.q.iter().enumerate().map(|(i, &q)| (i64::from(q) << prefix.shift) + mean(i)).collect();
     let shape = Convolution {
-        input: SIZE,
+        input: size,
         channels_in: g.channels_in,
         channels_out: g.channels_out,
         groups: g.groups,
         kernel: g.kernel,
         strides: g.strides,
         dilations: g.dilations,
-        pads: g.pads(SIZE),
+        pads: g.pads(size),
     };
     let sums = convolution(&shape, &codes, &q);
     let bias = |c: usize| layer.bias.as_ref().map_or(0.0, |b| b[c]);
@@ -83,13 +89,15 @@ fn outputs_are_the_bits_that_the_series_says() {
                 weights: options.weights.unwrap(),
                 activations: options.activations.unwrap(),
                 granularity: options.granularity,
+                rounding: options.rounding,
+                clip: options.clip,
             };
             let image = array(&[1, 4, SIZE[0], SIZE[1]], 0.83);
             let nhwc: Vec<f32> = image.view().permuted_axes(ndarray::IxDyn(&[0, 2, 3, 1])).iter().copied().collect();
             let layers: Vec<Layer> = (0..2).map(|i| source.layer(i).unwrap()).collect();
             let named = |name: &str| layers.iter().find(|l| l.name == name).unwrap();
-            let (a, exact) = specified(named("a_node"), &settings, terms, &nhwc);
-            let (r, _) = specified(named("r_node"), &settings, terms, &nhwc);
+            let (a, exact) = specified(named("a_node"), &settings, terms, SIZE, &nhwc);
+            let (r, _) = specified(named("r_node"), &settings, terms, SIZE, &nhwc);
             let want = |(a, r): (&f32, &f32)| if a + r < 0.0 { 0.0 } else { a + r };
             let want: Vec<u32> = a.iter().zip(&r).map(|pair| want(pair).to_bits()).collect();
 
@@ -116,12 +124,17 @@ fn the_output_error_stays_within_the_stated_bounds() {
     let x = wave(4 * SIZE[0] * SIZE[1], 0.83, 2.0);
     for (weights, activations) in [("int4x2", "int4x2"), ("int2x3", "int4x3"), ("int8x2", "int8x2")] {
         let o = options(weights, activations);
-        let settings =
-            Settings { weights: o.weights.unwrap(), activations: o.activations.unwrap(), granularity: o.granularity };
+        let settings = Settings {
+            weights: o.weights.unwrap(),
+            activations: o.activations.unwrap(),
+            granularity: o.granularity,
+            rounding: o.rounding,
+            clip: o.clip,
+        };
         let series = expand_layer(&layer, &settings).unwrap().weight;
         let order = settings.weights.order();
         for terms in 1..=order {
-            let (_, y) = specified(&layer, &settings, terms, &x);
+            let (_, y) = specified(&layer, &settings, terms, SIZE, &x);
             let expanded: Vec<f64> = series.values("w", terms).unwrap().collect();
             let (low, high) = x.iter().fold((0f32, 0f32), |(l, h), &v| (l.min(v), h.max(v)));
             let step = Grid::new(low, high, settings.activations).bound();

@@ -20,6 +20,8 @@ pub(super) struct Host {
 
 /// Fewest effective bits of activations that a network commonly keeps its accuracy with.
 const FEW_BITS: u32 = 6;
+/// Share of weights beyond which a saturation part is not sparse.
+const MOST_SPARSE: f64 = 0.01;
 /// Layers that a warning names.
 const NAMED: usize = 4;
 
@@ -63,6 +65,12 @@ pub(super) fn warnings(layers: &[Layer], host: &[Host]) -> Vec<String> {
             limbs(cost.limbs[1]),
             named(&group),
             cost.limb_bits
+        ));
+    }
+    for (_, group) in grouped(layers, |l| (l.report.sparse_fraction > MOST_SPARSE).then_some(())) {
+        warnings.push(format!(
+            "more than 1 % of the weights lie beyond the terms in {}: clip less, or give them another term",
+            named(&group)
         ));
     }
     let nodes: usize = host.iter().map(|host| host.count).sum();

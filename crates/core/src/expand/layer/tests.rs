@@ -10,7 +10,7 @@ fn layer(weight: Weight) -> Layer {
 
 fn settings(weights: &str, activations: &str) -> Settings {
     let (weights, activations) = (weights.parse().unwrap(), activations.parse().unwrap());
-    Settings { weights, activations, granularity: Granularity::Channel }
+    Settings { weights, activations, granularity: Granularity::Channel, rounding: Rounding::Nearest, clip: Clip::None }
 }
 
 #[test]

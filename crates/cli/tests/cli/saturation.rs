@@ -1,0 +1,53 @@
+//! `--rounding` and `--clip`: what they change, what they report, and where they are refused.
+
+use crate::program::{Folder, number};
+
+#[test]
+fn a_clip_reports_its_share_or_why_there_is_none() {
+    let folder = Folder::new();
+    let report = |flags: &str| folder.run(&format!("quantize digits.onnx -o out.onnx --json {flags}")).done().json();
+    let layers = |flags: &str| report(flags)["layers"].as_array().unwrap().clone();
+    let clipped = layers("--weights int4x1 --rounding sum --clip mse");
+    let plain = layers("--weights int4x1");
+    assert!(clipped.iter().all(|layer| (0.0..=0.01).contains(&number(layer, "sparse_fraction"))), "{clipped:?}");
+    assert!(clipped.iter().any(|layer| number(layer, "sparse_fraction") > 0.0), "{clipped:?}");
+    assert!(plain.iter().all(|layer| number(layer, "sparse_fraction") == 0.0 && layer.get("unclipped").is_none()));
+    for (clipped, plain) in clipped.iter().zip(&plain) {
+        assert_eq!(clipped["products"], plain["products"]);
+        assert!(number(clipped, "max_error") <= number(clipped, "bound"), "{clipped}");
+        let beyond = number(clipped, "sparse_fraction") > 0.0;
+        assert_eq!(clipped.get("unclipped").is_none(), beyond, "{clipped}");
+        // A bound of one step where it was half a one, which the clip hardly makes wider.
+        assert!(number(clipped, "bound") <= 2.2 * number(plain, "bound"), "{clipped}");
+    }
+    for layer in layers("--weights int8x1 --clip laplace --dry-run") {
+        assert!(layer["unclipped"].as_str().unwrap().contains("another product"), "{layer}");
+    }
+}
+
+#[test]
+fn the_model_and_its_artefact_give_the_same_bits() {
+    let folder = Folder::new();
+    let method = "--rounding sum --clip mse";
+    folder.run(&format!("quantize digits.onnx -o out.onnx --weights int4x1 {method} --quiet")).done();
+    let outputs = |line: &str| folder.run(&format!("{line} -i input=x.npy --json")).done().json()["outputs"].clone();
+    let direct = outputs(&format!("run digits.onnx --weights int4x1 --activations int4x2 {method}"));
+    assert_eq!(outputs("run out.onnx"), direct);
+    assert_ne!(outputs("run digits.onnx --weights int4x1 --activations int4x2"), direct);
+    let inspected = folder.run("inspect out.onnx --json").done().json();
+    let sparse = |layer: &serde_json::Value| number(layer, "sparse_fraction") > 0.0;
+    assert!(inspected["layers"].as_array().unwrap().iter().any(sparse), "{inspected}");
+}
+
+#[test]
+fn an_expanded_model_has_its_rounding_and_clip_already() {
+    let folder = Folder::with_artefact("int4x1", "int4x2");
+    for flag in ["--rounding sum", "--clip mse"] {
+        let name = flag.split(' ').next().unwrap();
+        folder.refuses(&format!("run terms.onnx -i input=x.npy {flag}"), &["terms.onnx", "expanded already", name]);
+        folder.refuses(&format!("inspect terms.onnx {flag}"), &["terms.onnx", "expanded already", name]);
+        folder.refuses(&format!("bench digits.onnx {flag}"), &["digits.onnx", "not expanded", name]);
+    }
+    folder.refuses("quantize digits.onnx -o o.onnx --rounding up", &["--rounding", "nearest or sum"]);
+    folder.refuses("quantize digits.onnx -o o.onnx --clip kl", &["--clip", "none, laplace or mse"]);
+}

@@ -1,0 +1,133 @@
+//! The summands of an artefact's weight: integers times scales, dense for a term and sparse for the saturation part.
+//!
+//! ```text
+//! DequantizeLinear(integers, scale)   or   Mul(Cast(integers), scale)
+//! ```
+
+use crate::constants::{Constant, wrap};
+use crate::index::Index;
+use crate::node::{input, int, onnx_op};
+use crate::proto::{GraphProto, tensor_proto::DataType};
+use crate::tensor;
+
+/// Axis of scales, and the values along it that share one; `None` for a scalar.
+pub(crate) type Axis = Option<(usize, Option<usize>)>;
+
+/// A term.
+#[derive(Debug)]
+pub(crate) struct Term {
+    pub digits: Constant,
+    /// Bits it is stored in.
+    pub storage: u32,
+    pub scale: Vec<f32>,
+    pub axis: Axis,
+}
+
+/// The saturation part.
+#[derive(Debug, Clone)]
+pub(crate) struct Saturation {
+    /// Number of its sparse initialiser.
+    sparse: usize,
+    shape: Vec<usize>,
+    scale: Vec<f32>,
+    axis: Axis,
+}
+
+/// Integers of any kind and their scales.
+struct Scaled<'a> {
+    /// Name of the integers.
+    integers: &'a str,
+    scale: Vec<f32>,
+    scale_shape: Vec<usize>,
+    /// The axis that the node states, where it states one.
+    by_axis: Option<i64>,
+    block: usize,
+    /// Nodes that make it.
+    nodes: Vec<usize>,
+}
+
+impl<'a> Scaled<'a> {
+    fn find(index: &Index<'a>, name: &str) -> Option<Self> {
+        let node = index.maker(name)?;
+        let mut nodes = vec![index.producer(name)?];
+        let (integers, by_axis) = match onnx_op(node) {
+            "DequantizeLinear" if node.input.len() == 2 => (input(node, 0)?, Some(int(node, "axis", 1))),
+            "Mul" if node.input.len() == 2 => {
+                let cast = index.maker(input(node, 0)?).filter(|n| onnx_op(n) == "Cast")?;
+                if int(cast, "to", 0) != i64::from(DataType::Float as i32) {
+                    return None;
+                }
+                nodes.push(index.producer(input(node, 0)?)?);
+                (input(cast, 0)?, None)
+            }
+            _ => return None,
+        };
+        let scales = Constant::direct(index, input(node, 1)?).filter(|c| c.dtype == DataType::Float as i32)?;
+        let block = usize::try_from(int(node, "block_size", 0)).ok()?;
+        let scale = scales.floats(index.graph)?;
+        Some(Self { integers, scale, scale_shape: scales.shape, by_axis, block, nodes })
+    }
+
+    /// The axis of the scales for integers of a shape; the outer `None` where they do not fit.
+    fn axis(&self, shape: &[usize]) -> Option<Axis> {
+        let (rank, block) = (shape.len(), self.block);
+        Some(match (self.by_axis, self.scale_shape.as_slice()) {
+            (Some(axis), scales) if block > 0 => {
+                let axis = wrap(axis, rank)?;
+                let divided = |(i, &dim): (usize, &usize)| if i == axis { dim.div_ceil(block) } else { dim };
+                let fits = scales.iter().copied().eq(shape.iter().enumerate().map(divided));
+                fits.then_some(Some((axis, Some(block))))?
+            }
+            (_, []) => None,
+            (Some(axis), &[len]) => Some((wrap(axis, rank).filter(|&axis| shape[axis] == len)?, None)),
+            (None, scales) if scales.len() == rank => {
+                let axis = scales.iter().position(|&dim| dim != 1).unwrap_or(0);
+                let fits = |(i, &dim): (usize, &usize)| dim == if i == axis { shape[axis] } else { 1 };
+                Some((axis, None)).filter(|_| scales.iter().enumerate().all(fits))
+            }
+            _ => return None,
+        })
+    }
+}
+
+impl Term {
+    /// The term that makes `name`, if one does, and the nodes of it.
+    pub fn find(index: &Index, name: &str) -> Option<(Self, Vec<usize>)> {
+        let scaled = Scaled::find(index, name)?;
+        let digits = Constant::direct(index, scaled.integers)?;
+        let storage = tensor::digit_bits(digits.tensor(index.graph)?)?;
+        let axis = scaled.axis(&digits.shape)?;
+        Some((Self { digits, storage, scale: scaled.scale, axis }, scaled.nodes))
+    }
+}
+
+impl Saturation {
+    /// The saturation part that makes `name`, if one does, and the nodes of it.
+    pub fn find(index: &Index, name: &str) -> Option<(Self, Vec<usize>)> {
+        let scaled = Scaled::find(index, name)?;
+        let sparse = index.sparse(scaled.integers)?;
+        let tensor = index.graph.sparse_initializer.get(sparse)?;
+        tensor.values.as_ref().filter(|v| v.data_type == Some(DataType::Int32 as i32))?;
+        let shape = tensor.dims.iter().map(|&dim| usize::try_from(dim).ok()).collect::<Option<Vec<_>>>()?;
+        let axis = scaled.axis(&shape)?;
+        Some((Self { sparse, shape, scale: scaled.scale, axis }, scaled.nodes))
+    }
+
+    /// Whether it has the shape and scales of a term, as it has of the first.
+    pub fn is_beside(&self, term: &Term) -> bool {
+        let scales = self.scale.iter().map(|s| s.to_bits()).eq(term.scale.iter().map(|s| s.to_bits()));
+        scales && self.shape == term.digits.shape && self.axis == term.axis
+    }
+
+    /// Row-major indices and integers, in the order of the file; `None` where it does not hold as many of one as of the other.
+    pub fn decode(&self, graph: &GraphProto) -> Option<Vec<(usize, i32)>> {
+        let sparse = graph.sparse_initializer.get(self.sparse)?;
+        let vector = |tensor: &Option<_>| tensor.as_ref().and_then(tensor::integers);
+        let (indices, values) = (vector(&sparse.indices)?, vector(&sparse.values)?);
+        if indices.len() != values.len() {
+            return None;
+        }
+        let pair = |(&index, &value): (&i64, &i64)| Some((usize::try_from(index).ok()?, i32::try_from(value).ok()?));
+        indices.iter().zip(&values).map(pair).collect()
+    }
+}
