@@ -89,7 +89,8 @@ fn another_saturation_part_is_refused() {
     let count = layer.weight.saturation().len();
     let shifted = |by: i64| layer.weight.saturation().iter().map(|&(i, _)| i as i64 + by).collect::<Vec<_>>();
     let reversed = shifted(0).into_iter().rev().collect::<Vec<_>>();
-    let edits: Vec<Box<dyn Fn(&mut SparseTensorProto)>> = vec![
+    type Edit<'a> = Box<dyn Fn(&mut SparseTensorProto) + 'a>;
+    let edits: Vec<Edit<'_>> = vec![
         Box::new(move |s| indices(s).raw_data = Some(bytes(&shifted(1)))),
         Box::new(move |s| indices(s).raw_data = Some(bytes(&reversed))),
         Box::new(move |s| indices(s).raw_data = Some(bytes(&vec![-1; count]))),
