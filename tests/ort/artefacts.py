@@ -96,7 +96,8 @@ def terms(graph, weight):
     has the saturation part, which is on its grid."""
     makers = {output: node for node in graph.node for output in node.output}
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    constants.update((tensor.values.name, dense(tensor)) for tensor in graph.sparse_initializer)
+    sparse = dict(saturation_parts(graph))
+    constants.update((name, dense(tensor)) for name, tensor in sparse.items())
     found = []
     while makers[weight].op_type == "Add":
         weight, last = makers[weight].input
@@ -105,12 +106,22 @@ def terms(graph, weight):
     parts = [term(makers, constants, name) for name in reversed(found)]
     first = makers[found[-1]]
     stored = makers[first.input[0]].input[0] if first.op_type == "Mul" else first.input[0]
-    if stored in {tensor.values.name for tensor in graph.sparse_initializer}:
+    if stored in sparse:
         (beyond, scale), (first, same), *rest = parts
         if not np.array_equal(scale, same):
             raise Failure(f"the saturation part of {weight} is on another grid than the first term")
         parts = [(beyond + first, scale), *rest]
     return parts
+
+
+def saturation_parts(graph):
+    """Sparse tensors by name: initialisers, and values of Constant nodes."""
+    for tensor in graph.sparse_initializer:
+        yield tensor.values.name, tensor
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.name == "sparse_value":
+                yield node.output[0], attribute.sparse_tensor
 
 
 def dense(sparse):

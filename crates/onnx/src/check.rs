@@ -134,6 +134,9 @@ impl<'a> Checker<'a> {
             let name = node.output.first().map_or("", String::as_str);
             let held = node.attribute.iter().flat_map(|a| a.t.iter().chain(&a.tensors));
             held.into_iter().try_for_each(|t| check(t, name))?;
+            let sparse = node.attribute.iter().flat_map(|a| a.sparse_tensor.iter().chain(&a.sparse_tensors));
+            let mut sparse = sparse.flat_map(|sparse| sparse.values.iter().chain(&sparse.indices));
+            sparse.try_for_each(|t| check(t, name))?;
         }
         Ok(())
     }

@@ -3,11 +3,13 @@
 //! ```text
 //! DequantizeLinear(integers, scale)   or   Mul(Cast(integers), scale)
 //! ```
+//!
+//! Sparse integers are the `sparse_value` of a Constant, or a sparse initialiser.
 
 use crate::constants::{Constant, wrap};
 use crate::index::Index;
 use crate::node::{input, int, onnx_op};
-use crate::proto::{GraphProto, tensor_proto::DataType};
+use crate::proto::{GraphProto, SparseTensorProto, tensor_proto::DataType};
 use crate::tensor;
 
 /// Axis of scales, and the values along it that share one; `None` for a scalar.
@@ -26,11 +28,37 @@ pub(crate) struct Term {
 /// The saturation part.
 #[derive(Debug, Clone)]
 pub(crate) struct Saturation {
-    /// Number of its sparse initialiser.
-    sparse: usize,
+    place: Place,
     shape: Vec<usize>,
     scale: Vec<f32>,
     axis: Axis,
+}
+
+/// Where a sparse tensor is.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    Initialiser(usize),
+    /// Node and attribute of a Constant.
+    Attribute(usize, usize),
+}
+
+impl Place {
+    /// The sparse tensor that `name` is, if it is one.
+    fn find(index: &Index, name: &str) -> Option<Self> {
+        if let Some(i) = index.sparse(name) {
+            return Some(Self::Initialiser(i));
+        }
+        let node = index.maker(name).filter(|node| onnx_op(node) == "Constant")?;
+        let held = node.attribute.iter().position(|a| a.name.as_deref() == Some("sparse_value"))?;
+        Some(Self::Attribute(index.producer(name)?, held))
+    }
+
+    fn tensor(self, graph: &GraphProto) -> Option<&SparseTensorProto> {
+        match self {
+            Self::Initialiser(i) => graph.sparse_initializer.get(i),
+            Self::Attribute(node, i) => graph.node.get(node)?.attribute.get(i)?.sparse_tensor.as_ref(),
+        }
+    }
 }
 
 /// Integers of any kind and their scales.
@@ -104,13 +132,16 @@ impl Term {
 impl Saturation {
     /// The saturation part that makes `name`, if one does, and the nodes of it.
     pub fn find(index: &Index, name: &str) -> Option<(Self, Vec<usize>)> {
-        let scaled = Scaled::find(index, name)?;
-        let sparse = index.sparse(scaled.integers)?;
-        let tensor = index.graph.sparse_initializer.get(sparse)?;
+        let mut scaled = Scaled::find(index, name)?;
+        let place = Place::find(index, scaled.integers)?;
+        let tensor = place.tensor(index.graph)?;
+        if let Place::Attribute(node, _) = place {
+            scaled.nodes.push(node);
+        }
         tensor.values.as_ref().filter(|v| v.data_type == Some(DataType::Int32 as i32))?;
         let shape = tensor.dims.iter().map(|&dim| usize::try_from(dim).ok()).collect::<Option<Vec<_>>>()?;
         let axis = scaled.axis(&shape)?;
-        Some((Self { sparse, shape, scale: scaled.scale, axis }, scaled.nodes))
+        Some((Self { place, shape, scale: scaled.scale, axis }, scaled.nodes))
     }
 
     /// Whether it has the shape and scales of a term, as it has of the first.
@@ -121,7 +152,7 @@ impl Saturation {
 
     /// Row-major indices and integers, in the order of the file; `None` where it does not hold as many of one as of the other.
     pub fn decode(&self, graph: &GraphProto) -> Option<Vec<(usize, i32)>> {
-        let sparse = graph.sparse_initializer.get(self.sparse)?;
+        let sparse = self.place.tensor(graph)?;
         let vector = |tensor: &Option<_>| tensor.as_ref().and_then(tensor::integers);
         let (indices, values) = (vector(&sparse.indices)?, vector(&sparse.values)?);
         if indices.len() != values.len() {

@@ -7,7 +7,10 @@ use crate::assemble::Names;
 use crate::encode::{EncodedLayer, Terms};
 use crate::model::Model;
 use crate::node::{int_attribute, make};
-use crate::proto::{ModelProto, NodeProto, SparseTensorProto, TensorProto, tensor_proto::DataType};
+use crate::proto::{
+    AttributeProto, ModelProto, NodeProto, SparseTensorProto, TensorProto, attribute_proto::AttributeType,
+    tensor_proto::DataType,
+};
 use crate::stream::Data;
 use crate::write::Form;
 
@@ -39,7 +42,12 @@ pub(crate) fn add_terms<'a>(
             nodes.extend(scaled_term(layer, form, &part("term"), &part("scale"), &scaled));
             if t == 0 && !layer.saturation.is_empty() {
                 let (beyond, scaled) = (names.of(i, "saturation"), names.of(i, "saturation_scaled"));
-                graph.sparse_initializer.push(sparse_tensor(layer, beyond.clone()));
+                let sparse = sparse_tensor(layer, &beyond);
+                if form.dequantize {
+                    nodes.push(sparse_constant(sparse, &beyond));
+                } else {
+                    graph.sparse_initializer.push(sparse);
+                }
                 nodes.extend(scaled_term(layer, form, &beyond, &part("scale"), &scaled));
                 sum = Some(scaled);
             }
@@ -94,7 +102,7 @@ fn term_tensor(layer: &EncodedLayer, bits: u32, name: String) -> TensorProto {
 }
 
 /// The saturation part as a sparse INT32 tensor in the shape of the weight.
-fn sparse_tensor(layer: &EncodedLayer, name: String) -> SparseTensorProto {
+fn sparse_tensor(layer: &EncodedLayer, name: &str) -> SparseTensorProto {
     let vector = |dtype: DataType, raw: Vec<u8>, name: String| TensorProto {
         dims: vec![layer.saturation.len() as i64],
         data_type: Some(dtype as i32),
@@ -106,9 +114,22 @@ fn sparse_tensor(layer: &EncodedLayer, name: String) -> SparseTensorProto {
     let indices = layer.saturation.iter().flat_map(|&(index, _)| (index as i64).to_le_bytes()).collect();
     SparseTensorProto {
         indices: Some(vector(DataType::Int64, indices, format!("{name}_indices"))),
-        values: Some(vector(DataType::Int32, values, name)),
+        values: Some(vector(DataType::Int32, values, name.to_owned())),
         dims: layer.geometry.weight_shape().iter().map(|&d| d as i64).collect(),
     }
+}
+
+/// A Constant with a sparse value. ONNX's inference of types takes what it makes for a dense tensor, which it does not of a
+/// sparse initialiser; the operator has such values since set 11.
+fn sparse_constant(sparse: SparseTensorProto, name: &str) -> NodeProto {
+    let mut node = make("", "Constant", &[], name);
+    node.attribute.push(AttributeProto {
+        name: Some("sparse_value".to_owned()),
+        r#type: Some(AttributeType::SparseTensor as i32),
+        sparse_tensor: Some(sparse),
+        ..AttributeProto::default()
+    });
+    node
 }
 
 fn scale_tensor(layer: &EncodedLayer, t: usize, form: Form, name: String) -> TensorProto {

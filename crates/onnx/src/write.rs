@@ -8,7 +8,8 @@
 //! an operator cannot be carried over, the terms take the next wider type, down to INT8 in operator set 13; and where not
 //! even that is reachable, to `Mul(Cast(INT8), scale)`, which every set has. The digits stay the same throughout.
 //!
-//! `S` is the saturation part of a weight that was clipped, a sparse INT32 initialiser.
+//! `S` is the saturation part of a weight that was clipped: INT32, the `sparse_value` of a Constant; without DequantizeLinear a
+//! sparse initialiser.
 //!
 //! The bytes are a function of the model and the encoded layers alone.
 
@@ -182,7 +183,7 @@ fn artefact<'a>(model: &'a Model, layers: &'a [EncodedLayer]) -> Result<Artefact
     let (mut proto, names) = stripped(model, &encoded);
     let blocked = layers.iter().any(|layer| layer.block.is_some());
     let (form, obstacle) = if layers.is_empty() { (FORMS[3], None) } else { lift(&mut proto, narrowest, blocked)? };
-    let is_sparse = layers.iter().any(|layer| !layer.saturation.is_empty());
+    let is_sparse = !form.dequantize && layers.iter().any(|layer| !layer.saturation.is_empty());
     let ir_version = if is_sparse { form.ir_version.max(SPARSE_IR) } else { form.ir_version };
     proto.ir_version = Some(proto.ir_version.unwrap_or(0).max(ir_version));
     let terms = add_terms(&mut proto, model, &encoded, &names, form);

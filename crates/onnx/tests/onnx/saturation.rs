@@ -2,7 +2,7 @@
 
 use crate::build::*;
 use fpxint::{Clip, ExpandedLayer, Rounding, Settings, Weight, expand_layer};
-use fpxint_onnx::proto::{SparseTensorProto, TensorProto};
+use fpxint_onnx::proto::{GraphProto, SparseTensorProto, TensorProto};
 use fpxint_onnx::{Limits, Model, parse};
 use prost::Message;
 
@@ -62,14 +62,14 @@ fn it_reads_back_with_every_layer_form_and_rounding() {
             for precision in ["int4x1", "int3x1", "int2x2", "int2x4", "int4x2"] {
                 for (rounding, clip) in [(Rounding::Sum, Clip::Mse), (Rounding::Nearest, Clip::Laplace)] {
                     let layer = clipped(&model, precision, rounding, clip);
-                    let build = written(&model, &layer);
+                    let mut build = written(&model, &layer);
                     let again = parse(build.bytes(), "a.onnx", &Limits::default()).unwrap();
                     assert_eq!(again.layer(0).unwrap().weight, Weight::Series(layer.weight.clone()), "{precision}");
-                    let sparse = &build.proto.graph.as_ref().unwrap().sparse_initializer;
+                    let sparse = all_sparse(build.proto.graph.as_mut().unwrap());
                     let count = layer.weight.saturation().len();
                     assert_eq!(sparse.len(), usize::from(count > 0));
-                    assert!(sparse.iter().all(|s| s.values.as_ref().unwrap().dims == [count as i64]));
-                    assert!(sparse.is_empty() || build.proto.ir_version() >= 5);
+                    assert!(sparse.into_iter().all(|s| s.values.as_ref().unwrap().dims == [count as i64]));
+                    assert!(count == 0 || build.proto.ir_version() >= 5);
                     assert!(precision != "int4x1" || clip != Clip::Mse || count > 0, "the test has no saturation part");
                 }
             }
@@ -105,14 +105,20 @@ fn another_saturation_part_is_refused() {
     ];
     for (i, edit) in edits.iter().enumerate() {
         let mut build = written(&model, &layer);
-        edit(&mut build.graph().sparse_initializer[0]);
+        edit(all_sparse(build.graph()).remove(0));
         let refused = build.parse().and_then(|model| model.layer(0)).expect_err(&format!("edit {i}")).to_string();
         assert!(refused.contains("test.onnx") && !refused.contains('\n'), "{refused}");
     }
     // Of other dimensions or scales than the terms it is no part of the weight, and there is no layer left to misread.
     let mut build = written(&model, &layer);
-    build.graph().sparse_initializer[0].dims = vec![4, 16, 9];
+    all_sparse(build.graph())[0].dims = vec![4, 16, 9];
     assert!(build.parse().map_or(true, |model| model.layers().is_empty()));
+}
+
+/// Sparse initialisers, and sparse values of Constants.
+fn all_sparse(graph: &mut GraphProto) -> Vec<&mut SparseTensorProto> {
+    let held = graph.node.iter_mut().flat_map(|node| &mut node.attribute).filter_map(|a| a.sparse_tensor.as_mut());
+    graph.sparse_initializer.iter_mut().chain(held).collect()
 }
 
 fn indices(sparse: &mut SparseTensorProto) -> &mut TensorProto {
