@@ -1,7 +1,7 @@
 //! Values that leave a layer as the codes of the layers that read them, and are never written in f32.
 //!
 //! The grid of an image's codes needs the range of all its values, which is known only when they have been made. But values
-//! that end in a clamp to `[low, high]` mostly meet both bounds: so their codes are made on the grid of that range, and if they
+//! that end in a clamp to `[low, high]` often meet both bounds: so their codes are made on the grid of that range, and if they
 //! did meet both, these are their codes. If not, the values are made again, in f32, and quantised; and the layer is not tried
 //! again until its values have met both.
 
