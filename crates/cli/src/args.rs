@@ -94,12 +94,8 @@ pub(crate) struct Precisions {
     /// Precision of the activations
     #[arg(long, value_name = "PRECISION", value_parser = format)]
     pub activations: Option<Format>,
-    /// How weights become integers: nearest, or sum: the errors of an output channel cancel [default: nearest]
-    #[arg(long, value_name = "nearest|sum", value_parser = rounding)]
-    pub rounding: Option<Rounding>,
-    /// Clip weights, what lies beyond becoming a sparse integer part: none, laplace or mse [default: none]
-    #[arg(long, value_name = "none|laplace|mse", value_parser = clip)]
-    pub clip: Option<Clip>,
+    #[command(flatten)]
+    pub method: Method,
     /// Use only the first N terms of the weights
     #[arg(long, value_name = "N")]
     pub weight_terms: Option<u32>,
@@ -108,6 +104,30 @@ pub(crate) struct Precisions {
     pub activation_terms: Option<u32>,
     #[command(flatten)]
     pub planning: Planning,
+}
+
+/// Flags of how weights are expanded, whatever their precision.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub(crate) struct Method {
+    /// How weights become integers: nearest, or sum: the errors of an output channel cancel [default: nearest; of plans: sum]
+    #[arg(long, value_name = "nearest|sum", value_parser = rounding)]
+    pub rounding: Option<Rounding>,
+    /// Clip weights, what lies beyond becoming a sparse integer part: none, laplace or mse [default: none; of plans: mse where
+    /// weights have fewer than eight bits]
+    #[arg(long, value_name = "none|laplace|mse", value_parser = clip)]
+    pub clip: Option<Clip>,
+    /// Correct biases by the mean error of the weights, the means of activations being those of synthetic inputs: none or
+    /// synthetic [default: none; of plans: synthetic]
+    #[arg(long, value_name = "none|synthetic", value_parser = correction)]
+    pub bias_correction: Option<bool>,
+}
+
+impl Method {
+    /// The first flag that was given.
+    pub(crate) fn given(&self) -> Option<&'static str> {
+        let rounding = self.rounding.map(|_| "--rounding");
+        rounding.or(self.clip.map(|_| "--clip")).or(self.bias_correction.map(|_| "--bias-correction"))
+    }
 }
 
 /// Flags of precisions that differ from layer to layer.
@@ -126,6 +146,14 @@ pub(crate) struct Planning {
     /// Least error with at most B bits a weight in the mean
     #[arg(long, value_name = "B", conflicts_with_all = ["weights", "activations"])]
     pub target_bits: Option<f64>,
+    /// As many terms of X bits as the paper's stopping rules ask for, and eight bits for the first and the last layer
+    #[arg(
+        long,
+        value_name = "X",
+        value_parser = clap::value_parser!(u32).range(2..=8),
+        conflicts_with_all = ["weights", "activations", "tolerance", "target_products", "target_bits"]
+    )]
+    pub stopping_rules: Option<u32>,
 }
 
 fn rounding(text: &str) -> Result<Rounding, String> {
@@ -134,6 +162,14 @@ fn rounding(text: &str) -> Result<Rounding, String> {
 
 fn clip(text: &str) -> Result<Clip, String> {
     Clip::named(text).ok_or_else(|| "is not none, laplace or mse".to_owned())
+}
+
+fn correction(text: &str) -> Result<bool, String> {
+    match text {
+        "none" => Ok(false),
+        "synthetic" => Ok(true),
+        _ => Err("is not none or synthetic".to_owned()),
+    }
 }
 
 fn granularity(text: &str) -> Result<Granularity, String> {
@@ -163,12 +199,8 @@ pub(crate) struct Quantize {
     /// Which weights share a scale: channel, tensor or group:G, G consecutive inputs of a channel
     #[arg(long, value_name = "channel|tensor|group:G", default_value = "channel", value_parser = granularity)]
     pub granularity: Granularity,
-    /// How weights become integers: nearest, or sum: the errors of an output channel cancel
-    #[arg(long, value_name = "nearest|sum", default_value = "nearest", value_parser = rounding)]
-    pub rounding: Rounding,
-    /// Clip weights, what lies beyond becoming a sparse integer part: none, laplace or mse
-    #[arg(long, value_name = "none|laplace|mse", default_value = "none", value_parser = clip)]
-    pub clip: Clip,
+    #[command(flatten)]
+    pub method: Method,
     /// Leave layers in FP32 whose name this regular expression matches; may be given more than once
     #[arg(long, value_name = "REGEX", value_parser = pattern)]
     pub exclude: Vec<Regex>,
@@ -190,13 +222,9 @@ pub(crate) struct Inspect {
     #[arg(long, value_name = "PRECISION", value_parser = precision)]
     pub activations: Option<Precision>,
     #[command(flatten)]
+    pub method: Method,
+    #[command(flatten)]
     pub planning: Planning,
-    /// How weights become integers: nearest, or sum: the errors of an output channel cancel [default: nearest]
-    #[arg(long, value_name = "nearest|sum", value_parser = rounding)]
-    pub rounding: Option<Rounding>,
-    /// Clip weights, what lies beyond becoming a sparse integer part: none, laplace or mse [default: none]
-    #[arg(long, value_name = "none|laplace|mse", value_parser = clip)]
-    pub clip: Option<Clip>,
 }
 
 #[derive(Debug, Args)]

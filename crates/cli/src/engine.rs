@@ -4,12 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use fpxint::{Granularity, Precision, Settings};
+use fpxint::{Granularity, Precision};
 use fpxint_onnx::Limits;
 use fpxint_runtime::{Float, Model, Options, Outputs, Port, Value};
 
 use crate::args::{Common, Format, Precisions};
-use crate::planning::{self, Request};
+use crate::planning::{self, Planned, Request};
 use crate::progress;
 
 /// A loaded model.
@@ -45,8 +45,9 @@ pub(crate) fn load_read(
     let options = Options {
         weights,
         activations,
-        rounding: precisions.rounding.unwrap_or_default(),
-        clip: precisions.clip.unwrap_or_default(),
+        rounding: precisions.method.rounding.unwrap_or_default(),
+        clip: precisions.method.clip.unwrap_or_default(),
+        means: planning::means(common, source, precisions.method.bias_correction == Some(true))?,
         weight_terms: precisions.weight_terms,
         activation_terms: precisions.activation_terms,
         threads: common.threads(),
@@ -57,15 +58,18 @@ pub(crate) fn load_read(
 
 /// Loads a model that was read from `path` at the precisions of a plan.
 fn load_planned(common: &Common, source: &fpxint_onnx::Model, path: &Path, precisions: &Precisions) -> Result<Engine> {
-    let precision = Precision::new(4, 2)?;
-    let (rounding, clip) = (precisions.rounding.unwrap_or_default(), precisions.clip.unwrap_or_default());
-    let base =
-        Settings { weights: precision, activations: precision, granularity: Granularity::Channel, rounding, clip };
-    let request = Request { planning: &precisions.planning, otherwise: None, base, layers: None };
+    let request = Request {
+        planning: &precisions.planning,
+        method: precisions.method,
+        granularity: Granularity::Channel,
+        otherwise: None,
+        layers: None,
+    };
+    // `source` may have outputs more than the file, which a plan is not to depend on.
+    let Planned { plan, means, .. } = planning::planned(common, &read(path)?, path, &request)?;
     let options = Options {
-        plan: Some(Arc::new(planning::planned(common, path, &request)?.plan)),
-        rounding,
-        clip,
+        plan: Some(Arc::new(plan)),
+        means,
         weight_terms: precisions.weight_terms,
         activation_terms: precisions.activation_terms,
         threads: common.threads(),
@@ -90,7 +94,7 @@ type Chosen = (Option<Precision>, Option<Precision>);
 fn chosen(source: &fpxint_onnx::Model, path: &Path, precisions: &Precisions) -> Result<Option<Chosen>> {
     let file = path.display();
     let terms = precisions.weight_terms.is_some() || precisions.activation_terms.is_some();
-    let method = precisions.rounding.map(|_| "--rounding").or(precisions.clip.map(|_| "--clip"));
+    let method = precisions.method.given();
     if source.is_artefact() {
         if let Some(flag) = method {
             bail!("{file} is expanded already, and {flag} is a matter of the expansion");

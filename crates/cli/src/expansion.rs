@@ -1,7 +1,7 @@
 //! Layers expanded to be told of, one at a time: what `quantize` and `inspect` say alike.
 
 use anyhow::Result;
-use fpxint::{Clip, ExpandedLayer, Settings, Weight, expand_layer};
+use fpxint::{Clip, ExpandedLayer, Means, Settings, Weight, expand_corrected};
 use serde::Serialize;
 
 /// What is told of an expanded layer.
@@ -22,6 +22,9 @@ pub(crate) struct LayerReport {
     pub unclipped: Option<&'static str>,
     /// Integer products relative to one 8-bit product.
     pub products: u32,
+    /// Bits of a weight in the mean, the saturation part's counted in.
+    #[serde(skip)]
+    pub mean_bits: f64,
     /// Expected relative error of the layer's output, and the largest it can be for any input relative to `|w|_1 max|a|`; of
     /// layers that were planned.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -60,10 +63,15 @@ fn unclipped(settings: &Settings) -> Option<&'static str> {
 }
 
 impl Examined {
-    /// Expands layer `index` of a model.
-    pub(crate) fn expand(model: &fpxint_onnx::Model, index: usize, settings: &Settings) -> Result<Self> {
+    /// Expands layer `index` of a model, its bias corrected by the means of what enters it, if any.
+    pub(crate) fn expand(
+        model: &fpxint_onnx::Model,
+        index: usize,
+        settings: &Settings,
+        means: Option<&Means>,
+    ) -> Result<Self> {
         let layer = model.layer(index)?;
-        let expanded = expand_layer(&layer, settings)?;
+        let expanded = expand_corrected(&layer, settings, means)?;
         let floats = match layer.weight {
             Weight::Float(values) => Some(values),
             Weight::Series(_) => None,
@@ -97,6 +105,7 @@ impl Examined {
             sparse_fraction,
             unclipped: self.unclipped.filter(|_| sparse_fraction == 0.0),
             products: ExpandedLayer::products(&layer.geometry, layer.weight.width(self.order()), layer.activations),
+            mean_bits: layer.weight.mean_bits(),
             expected_error: None,
             certified_error: None,
         })

@@ -129,11 +129,42 @@ impl Generator {
 /// Grids of noise that a synthetic image is a sum of, in cells a side.
 const OCTAVES: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
 
+/// As [`synthetic()`], but images are white noise, and tokens are drawn the more often the lower their number.
+pub(crate) fn rough(ports: &[Port], sizes: Sizes, seed: u64) -> Result<Vec<(String, Value)>> {
+    let mut values = random(ports, sizes, seed)?;
+    let skewed = |generator: &mut Generator, rows: u64| {
+        let uniform = || (generator.next() >> 40) as f64 / (1u64 << 24) as f64;
+        let share: f64 = std::iter::repeat_with(uniform).take(3).product();
+        (share * rows as f64) as u64
+    };
+    draw_tokens(&mut values, ports, &mut Generator(seed), skewed);
+    Ok(values)
+}
+
+/// Draws the numbers of tokens anew, below the number of rows that they look up.
+fn draw_tokens(
+    values: &mut [(String, Value)],
+    ports: &[Port],
+    generator: &mut Generator,
+    draw: fn(&mut Generator, u64) -> u64,
+) {
+    for ((name, value), port) in values.iter_mut().zip(ports) {
+        let Some(rows) = port.rows.filter(|_| !name.contains("mask") && !name.contains("type")) else { continue };
+        let rows = (rows as u64).max(1);
+        match value {
+            Value::I64(ids) => ids.iter_mut().for_each(|id| *id = draw(generator, rows).min(rows - 1) as i64),
+            Value::I32(ids) => ids.iter_mut().for_each(|id| *id = draw(generator, rows).min(rows - 1) as i32),
+            _ => {}
+        }
+    }
+}
+
 /// As [`random()`], but inputs of four dimensions are images: noise whose power falls with frequency as it does in
-/// photographs, in channels that resemble each other.
+/// photographs, in channels that resemble each other; and tokens are any that can be looked up.
 pub(crate) fn synthetic(ports: &[Port], sizes: Sizes, seed: u64) -> Result<Vec<(String, Value)>> {
     let mut values = random(ports, sizes, seed)?;
     let mut generator = Generator(seed);
+    draw_tokens(&mut values, ports, &mut generator, |generator, rows| generator.next() % rows);
     for (_, value) in &mut values {
         if let Value::F32(value) = value
             && let &[_, channels, height, width] = value.shape()

@@ -2,11 +2,14 @@
 //!
 //! ```toml
 //! version = 1
-//! default = { weights = "int4x2", activations = "int4x2" }
+//! bias_correction = true
+//! default = { weights = "int4x2", activations = "int4x2", rounding = "sum", clip = "none" }
 //!
 //! [layers]
 //! "Conv_1" = { weights = "int4x3", activations = "int4x2" }
 //! ```
+//!
+//! `bias_correction`, `rounding` and `clip` may be left out; a layer's are then those of `default`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -14,7 +17,7 @@ use std::io;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use fpxint::{LayerPrecision, Plan, Precision};
+use fpxint::{Clip, LayerPrecision, Plan, Precision, Rounding};
 use serde::{Deserialize, Deserializer, de};
 
 /// Version of the form of the file.
@@ -27,18 +30,24 @@ const MOST_BYTES: u64 = 64 << 20;
 #[serde(deny_unknown_fields)]
 struct File {
     version: u32,
-    default: Pair,
     #[serde(default)]
-    layers: BTreeMap<String, Pair>,
+    bias_correction: bool,
+    default: Entry,
+    #[serde(default)]
+    layers: BTreeMap<String, Entry>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Pair {
+struct Entry {
     #[serde(deserialize_with = "precision")]
     weights: Precision,
     #[serde(deserialize_with = "precision")]
     activations: Precision,
+    #[serde(default, deserialize_with = "rounding")]
+    rounding: Option<Rounding>,
+    #[serde(default, deserialize_with = "clip")]
+    clip: Option<Clip>,
 }
 
 fn precision<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Precision, D::Error> {
@@ -46,14 +55,33 @@ fn precision<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Precision, D:
     text.parse().map_err(de::Error::custom)
 }
 
-impl From<Pair> for LayerPrecision {
-    fn from(Pair { weights, activations }: Pair) -> Self {
-        Self { weights, activations }
+fn rounding<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Rounding>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let named = Rounding::named(&text);
+    named.map(Some).ok_or_else(|| de::Error::custom(format!("`{text}` is not nearest or sum")))
+}
+
+fn clip<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Clip>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let named = Clip::named(&text);
+    named.map(Some).ok_or_else(|| de::Error::custom(format!("`{text}` is not none, laplace or mse")))
+}
+
+impl Entry {
+    /// What it says of a layer; what it leaves out is as in `otherwise`.
+    fn precision(self, otherwise: LayerPrecision) -> LayerPrecision {
+        LayerPrecision {
+            weights: self.weights,
+            activations: self.activations,
+            rounding: self.rounding.unwrap_or(otherwise.rounding),
+            clip: self.clip.unwrap_or(otherwise.clip),
+        }
     }
 }
 
-/// The plan in a file, which must list no layer but those of `names`; `None` where there is no such file.
-pub(crate) fn read(path: &Path, names: &[&str]) -> Result<Option<Plan>> {
+/// The plan in a file, which must list no layer but those of `names`; `None` where there is no such file. Rounding and clip that
+/// it does not state are as in `otherwise`.
+pub(crate) fn read(path: &Path, names: &[&str], otherwise: LayerPrecision) -> Result<Option<Plan>> {
     let file = path.display();
     match std::fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -64,7 +92,7 @@ pub(crate) fn read(path: &Path, names: &[&str]) -> Result<Option<Plan>> {
         }
     }
     let text = std::fs::read_to_string(path).with_context(|| file.to_string())?;
-    let plan = parse(&text).with_context(|| file.to_string())?;
+    let plan = parse(&text, otherwise).with_context(|| file.to_string())?;
     if let Some(name) = plan.unknown(names) {
         bail!("{file}: the model has no layer `{}`", name.escape_debug());
     }
@@ -72,8 +100,8 @@ pub(crate) fn read(path: &Path, names: &[&str]) -> Result<Option<Plan>> {
 }
 
 /// The plan that a text holds.
-fn parse(text: &str) -> Result<Plan> {
-    let File { version, default, layers } = toml::from_str(text).map_err(|error| {
+fn parse(text: &str, otherwise: LayerPrecision) -> Result<Plan> {
+    let File { version, bias_correction, default, layers } = toml::from_str(text).map_err(|error| {
         let at = error.span().map_or(0, |span| span.start);
         let line = 1 + text.bytes().take(at).filter(|&byte| byte == b'\n').count();
         anyhow!("line {line}: {}", error.message().split_whitespace().collect::<Vec<_>>().join(" "))
@@ -82,8 +110,9 @@ fn parse(text: &str) -> Result<Plan> {
         version == VERSION,
         "a plan of version {version} is not one of version {VERSION}, which is what is read here"
     );
-    let layers = layers.into_iter().map(|(name, pair)| (name, pair.into()));
-    Ok(Plan { default: default.into(), layers: layers.collect() })
+    let default = default.precision(otherwise);
+    let layers = layers.into_iter().map(|(name, entry)| (name, entry.precision(default)));
+    Ok(Plan { default, layers: layers.collect(), corrected: bias_correction })
 }
 
 /// Writes a plan to a file that is not there yet, its layers in the order of `names`; `remark` explains it.
@@ -94,14 +123,27 @@ pub(crate) fn write(path: &Path, plan: &Plan, names: &[&str], remark: &str) -> R
 }
 
 fn text(plan: &Plan, names: &[&str], remark: &str) -> String {
-    let pair = |p: LayerPrecision| format!("{{ weights = \"{}\", activations = \"{}\" }}", p.weights, p.activations);
-    let mut text = format!("# {remark}\nversion = {VERSION}\ndefault = {}\n\n[layers]\n", pair(plan.default));
+    let LayerPrecision { rounding, clip, .. } = plan.default;
+    let pair = |p: LayerPrecision| format!("weights = \"{}\", activations = \"{}\"", p.weights, p.activations);
+    let entry = |p: LayerPrecision| {
+        let mut text = pair(p);
+        if p.rounding != rounding {
+            let _ = write!(text, ", rounding = \"{}\"", p.rounding);
+        }
+        if p.clip != clip {
+            let _ = write!(text, ", clip = \"{}\"", p.clip);
+        }
+        text
+    };
+    let mut text = format!("# {remark}\nversion = {VERSION}\nbias_correction = {}\n", plan.corrected);
+    let default = pair(plan.default);
+    let _ = write!(text, "default = {{ {default}, rounding = \"{rounding}\", clip = \"{clip}\" }}\n\n[layers]\n");
     let quoted = |name: &str| toml::Value::String(name.to_owned()).to_string();
     let listed = names.iter().filter_map(|name| plan.layers.get_key_value(*name));
     for (name, &precision) in listed {
         // A name of several lines is quoted over several, which a key must not be.
         let name = if name.contains('\n') { format!("{name:?}") } else { quoted(name) };
-        let _ = writeln!(text, "{name} = {}", pair(precision));
+        let _ = writeln!(text, "{name} = {{ {} }}", entry(precision));
     }
     text
 }
@@ -113,18 +155,34 @@ mod tests {
     const GOOD: &str = "version = 1\ndefault = { weights = \"int4x2\", activations = \"int4x2\" }\n";
 
     fn pair(weights: &str, activations: &str) -> LayerPrecision {
-        LayerPrecision { weights: weights.parse().unwrap(), activations: activations.parse().unwrap() }
+        let (weights, activations) = (weights.parse().unwrap(), activations.parse().unwrap());
+        LayerPrecision { weights, activations, rounding: Rounding::Nearest, clip: Clip::None }
     }
 
     #[test]
     fn a_plan_comes_back_as_it_was() {
         let names = ["b", "a.weight", "with \"quotes\" and \\", "/x/y_1", "tab\t", "two\nlines", "Ünï", "'single'", ""];
-        let choices = [pair("int4x3", "int4x2"), pair("int2x1", "int8x2")];
+        let other = LayerPrecision { rounding: Rounding::Sum, clip: Clip::Mse, ..pair("int2x1", "int8x2") };
+        let choices = [pair("int4x3", "int4x2"), other];
         let layers = names.iter().enumerate().map(|(i, name)| ((*name).to_owned(), choices[i % 2]));
-        let plan = Plan { default: pair("int4x2", "int4x3"), layers: layers.collect() };
+        let default = LayerPrecision { clip: Clip::Laplace, ..pair("int4x2", "int4x3") };
+        let plan = Plan { default, layers: layers.collect(), corrected: true };
         let text = text(&plan, &names, "a remark");
-        assert_eq!(parse(&text).unwrap_or_else(|e| panic!("{e:#} in\n{text}")), plan);
+        assert_eq!(parse(&text, other).unwrap_or_else(|e| panic!("{e:#} in\n{text}")), plan);
         assert!(text.find("\"b\"") < text.find("a.weight"), "in the order of the names: {text}");
+    }
+
+    #[test]
+    fn what_is_left_out_is_as_in_the_default_entry_or_as_asked() {
+        let asked = LayerPrecision { rounding: Rounding::Sum, clip: Clip::Mse, ..pair("int2x1", "int2x1") };
+        let layers = "[layers]\na = { weights = \"int4x3\", activations = \"int4x2\", clip = \"none\" }\n";
+        let plan = parse(&format!("{GOOD}{layers}"), asked).unwrap();
+        assert_eq!(
+            plan.default,
+            LayerPrecision { rounding: Rounding::Sum, clip: Clip::Mse, ..pair("int4x2", "int4x2") }
+        );
+        assert_eq!(plan.of("a"), LayerPrecision { rounding: Rounding::Sum, ..pair("int4x3", "int4x2") });
+        assert!(!plan.corrected);
     }
 
     #[test]
@@ -142,10 +200,12 @@ mod tests {
             (layers("\na = { weights = \"int4x2\", activations = 8 }"), &["line 5", "string"]),
             (layers("a = { weights = \"int4x2\", activations = \"int4x2\", x = 1 }"), &["line 4", "x"]),
             (layers(&"a = { weights = \"int4x2\", activations = \"int4x2\" }\n".repeat(2)), &["line 5", "duplicate"]),
+            (layers("a = { weights = \"int4x2\", activations = \"int4x2\", clip = \"x\" }"), &["line 4", "laplace"]),
+            (layers("a = { weights = \"int4x2\", activations = \"int4x2\", rounding = 1 }"), &["line 4", "string"]),
             (layers("a = {"), &["line 4"]),
             (layers("a"), &["line 4"]),
         ] {
-            let told = format!("{:#}", parse(&text).expect_err(&text));
+            let told = format!("{:#}", parse(&text, pair("int4x2", "int4x2")).expect_err(&text));
             assert!(words.iter().all(|word| told.contains(word)) && !told.contains('\n'), "{words:?}: {told}");
         }
     }

@@ -1,14 +1,17 @@
 //! From the planning flags and a model to its plan: read from a file, or made for a goal.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use fpxint::{Goal, LayerOptions, LayerPrecision, Plan, Precision, Settings, Way, choose};
+use fpxint::{
+    Clip, Goal, Granularity, LayerOptions, LayerPrecision, Means, Plan, Precision, Rounding, Settings, Way, choose,
+};
 use fpxint_onnx::Model;
-use fpxint_runtime::Measurement;
+use fpxint_runtime::{Measurement, Port, Value, input_means};
 
-use crate::args::{Common, Planning, Sizes};
-use crate::{engine, inputs, plan_file, progress};
+use crate::args::{Common, Method, Planning, Sizes};
+use crate::{inputs, plan_file, progress};
 
 /// What `quantize` aims at where no precision and no goal is given.
 pub(crate) const DEFAULT_GOAL: Goal = Goal::Products(1.1);
@@ -17,6 +20,8 @@ pub(crate) const DEFAULT_GOAL: Goal = Goal::Products(1.1);
 #[derive(Debug)]
 pub(crate) struct Planned {
     pub plan: Plan,
+    /// What it corrects biases by, where it does.
+    pub means: Option<Arc<Vec<Means>>>,
     /// By layer of the model; empty where the plan was read, `None` for layers that stay in FP32.
     ways: Vec<Option<Way>>,
 }
@@ -38,7 +43,8 @@ impl Planning {
     /// The goal that the flags state.
     fn goal(&self) -> Option<Goal> {
         let products = self.target_products.map(Goal::Products);
-        products.or(self.tolerance.map(Goal::Tolerance)).or(self.target_bits.map(Goal::Bits))
+        let others = self.tolerance.map(Goal::Tolerance).or(self.target_bits.map(Goal::Bits));
+        products.or(others).or(self.stopping_rules.map(Goal::Stopping))
     }
 
     /// Whether any flag was given.
@@ -51,17 +57,27 @@ impl Planning {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Request<'a> {
     pub planning: &'a Planning,
+    /// How weights are expanded, whatever their precision.
+    pub method: Method,
+    /// Which weights share a scale.
+    pub granularity: Granularity,
     /// The goal where the flags state none; without it they must name a file that is there.
     pub otherwise: Option<Goal>,
-    /// How weights are expanded, whatever their precision.
-    pub base: Settings,
     /// Layers to expand, in order; all of them by default.
     pub layers: Option<&'a [usize]>,
 }
 
-/// The plan that the flags ask for, of the model in FP32 in the file `path`.
-pub(crate) fn planned(common: &Common, path: &Path, request: &Request<'_>) -> Result<Planned> {
-    let model = engine::read(path)?;
+impl Request<'_> {
+    /// What a plan says of layers that it does not list; of a plan in a file, where it states no more than precisions.
+    fn default(&self, rounding: Rounding) -> Result<LayerPrecision> {
+        let precision = Precision::new(4, 2)?;
+        let (rounding, clip) = (self.method.rounding.unwrap_or(rounding), self.method.clip.unwrap_or_default());
+        Ok(LayerPrecision { weights: precision, activations: precision, rounding, clip })
+    }
+}
+
+/// The plan that the flags ask for, of the model in FP32 that was read from `path`.
+pub(crate) fn planned(common: &Common, model: &Model, path: &Path, request: &Request<'_>) -> Result<Planned> {
     if model.is_artefact() {
         bail!("{}: is expanded already: its layers have the precisions that they have", path.display());
     }
@@ -69,17 +85,19 @@ pub(crate) fn planned(common: &Common, path: &Path, request: &Request<'_>) -> Re
     let names: Vec<&str> = model.layers().iter().map(|layer| layer.name.as_str()).collect();
     let stated = request.planning.goal();
     if let Some(file) = file
-        && let Some(plan) = plan_file::read(file, &names)?
+        && let Some(mut plan) = plan_file::read(file, &names, request.default(Rounding::Nearest)?)?
     {
         let unused = if stated.is_some() { ", which goes before the goal" } else { "" };
         remark(common, &format!("{}: the plan is read from it{unused}", file.display()));
-        return Ok(Planned { plan, ways: Vec::new() });
+        plan.corrected = request.method.bias_correction.unwrap_or(plan.corrected);
+        let means = means(common, model, plan.corrected)?;
+        return Ok(Planned { plan, means, ways: Vec::new() });
     }
     let Some(goal) = stated.or(request.otherwise) else {
         let file = file.as_deref().unwrap_or(Path::new("")).display();
         bail!("{file}: there is no such plan; `fpxint quantize --plan {file}` writes one");
     };
-    let planned = made(common, &model, goal, request).with_context(|| path.display().to_string())?;
+    let planned = made(common, model, goal, request).with_context(|| path.display().to_string())?;
     if let Some(file) = file {
         plan_file::write(file, &planned.plan, &names, &format!("fpxint plan for {}", described(goal)))?;
         remark(common, &format!("{}: the plan is written to it", file.display()));
@@ -98,40 +116,79 @@ fn described(goal: Goal) -> String {
         Goal::Products(products) => format!("at most {products} products"),
         Goal::Tolerance(tolerance) => format!("an expected error of at most {tolerance} in every layer"),
         Goal::Bits(bits) => format!("at most {bits} bits a weight"),
+        Goal::Stopping(bits) => format!("terms of {bits} bits by the paper's stopping rules"),
     }
 }
 
 /// Plans a model.
 fn made(common: &Common, model: &Model, goal: Goal, request: &Request<'_>) -> Result<Planned> {
-    let all = measured(common, model, goal, request)?;
+    let corrected = request.method.bias_correction.unwrap_or(true);
+    let means = means(common, model, corrected)?;
+    let all = measured(common, model, goal, request, means.as_ref().map_or(&[], |means| means))?;
     let every: Vec<usize> = (0..all.len()).collect();
     let chosen = request.layers.unwrap_or(&every);
     let options: Vec<LayerOptions> = chosen.iter().map(|&index| all[index].clone()).collect();
     let found = choose(&options, goal)?;
     let mut ways = vec![None; all.len()];
-    let precision = Precision::new(4, 2)?;
-    let default = LayerPrecision { weights: precision, activations: precision };
-    let mut plan = Plan { default, layers: Default::default() };
+    let mut plan = Plan { default: request.default(Rounding::Sum)?, layers: Default::default(), corrected };
     for (&index, way) in chosen.iter().zip(found) {
         plan.layers.insert(all[index].name.clone(), way.precision);
         ways[index] = Some(way);
     }
-    Ok(Planned { plan, ways })
+    Ok(Planned { plan, means, ways })
 }
 
-/// Images, or sentences, of the synthetic batch that a plan is made on.
-const BATCH: u32 = 2;
-/// Their tokens, where the model leaves the number open.
+/// Most images, or sentences, of the synthetic batch that a plan is made on.
+const MOST_SAMPLES: u32 = 16;
+/// Multiply-accumulates of bytes that a measurement may take beyond those of a single sample.
+const MEASURED_MACS: u64 = 400_000_000_000;
+/// Tokens of a sentence, where the model leaves the number open.
 const SEQUENCE: u32 = 32;
 /// Where the synthetic inputs begin.
 const SEED: u64 = 2024;
 
-fn measured(common: &Common, model: &Model, goal: Goal, request: &Request<'_>) -> Result<Vec<LayerOptions>> {
-    let ports = fpxint_runtime::survey(model)?.inputs;
-    let runs = [inputs::synthetic(&ports, Sizes { batch: BATCH, sequence: SEQUENCE }, SEED)?];
-    let measurement = Measurement { goal, base: request.base, runs: &runs, threads: common.threads() };
+/// Samples to measure with: as many as keep a measurement of every layer short.
+fn batch(macs: &[u64]) -> u32 {
+    let of_sample = macs.iter().sum::<u64>().saturating_mul(8 * macs.len() as u64).max(1);
+    (MEASURED_MACS / of_sample).clamp(1, MOST_SAMPLES.into()) as u32
+}
+
+fn measured(
+    common: &Common,
+    model: &Model,
+    goal: Goal,
+    request: &Request<'_>,
+    means: &[Means],
+) -> Result<Vec<LayerOptions>> {
+    let survey = fpxint_runtime::survey(model)?;
+    let sizes = Sizes { batch: batch(&survey.macs), sequence: SEQUENCE };
+    let runs = [inputs::synthetic(&survey.inputs, sizes, SEED)?];
+    let LayerPrecision { weights, activations, rounding, .. } = request.default(Rounding::Sum)?;
+    let base = Settings { weights, activations, granularity: request.granularity, rounding, clip: Clip::None };
+    let clip = request.method.clip;
+    let measurement = Measurement { goal, base, clip, runs: &runs, means, threads: common.threads() };
     let bar = progress::bar(common, "planning", model.layers().len());
     let layers = measurement.layers(model, &|done, _| bar.set_position(done as u64));
     bar.finish_and_clear();
     Ok(layers?)
+}
+
+/// Synthetic inputs of each of the two kinds that means are taken over.
+const SAMPLES: u64 = 8;
+
+/// The means that biases are corrected by, if they are to be and weights are yet to be expanded.
+pub(crate) fn means(common: &Common, model: &Model, corrected: bool) -> Result<Option<Arc<Vec<Means>>>> {
+    if !corrected || model.is_artefact() {
+        return Ok(None);
+    }
+    let ports = fpxint_runtime::survey(model)?.inputs;
+    let sizes = Sizes { batch: 1, sequence: SEQUENCE };
+    let of_kind = |make: fn(&[Port], Sizes, u64) -> Result<Vec<(String, Value)>>| {
+        (0..SAMPLES).map(|i| make(&ports, sizes, SEED + 1 + i)).collect::<Result<Vec<_>>>()
+    };
+    let (smooth, rough) = (of_kind(inputs::synthetic)?, of_kind(inputs::rough)?);
+    let bar = progress::bar(common, "observing", smooth.len() + rough.len());
+    let means = input_means(model, [&smooth, &rough], common.threads(), &|done, _| bar.set_position(done as u64));
+    bar.finish_and_clear();
+    Ok(Some(Arc::new(means?)))
 }

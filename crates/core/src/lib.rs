@@ -30,6 +30,7 @@ mod series;
 pub use error::Error;
 pub use expand::activation::Grid;
 pub use expand::clip::Clip;
+pub use expand::correction::{Means, expand_corrected};
 pub use expand::layer::{ExpandedLayer, Settings, expand_layer, into_expanded};
 pub use expand::model::{Members, basis_weight};
 pub use expand::tensor::{Granularity, Method, expand_tensor, expand_tensor_by};

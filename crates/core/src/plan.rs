@@ -7,15 +7,19 @@ use std::collections::BTreeMap;
 
 pub use choose::{ActivationOption, Goal, LayerOptions, Way, WeightOption, choose};
 
-use crate::{Precision, Settings};
+use crate::{Clip, Precision, Rounding, Settings};
 
-/// Precisions of one layer.
+/// Precisions of one layer, and how its weights reach theirs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LayerPrecision {
     /// Of its weights.
     pub weights: Precision,
     /// Of the activations that enter it.
     pub activations: Precision,
+    /// How its weights become integers.
+    pub rounding: Rounding,
+    /// Which of its weights lie beyond the terms.
+    pub clip: Clip,
 }
 
 /// The precisions of every layer of a model, by name.
@@ -25,6 +29,8 @@ pub struct Plan {
     pub default: LayerPrecision,
     /// Of those that are.
     pub layers: BTreeMap<String, LayerPrecision>,
+    /// Whether biases are corrected by the means of what enters the layers ([`crate::Means`]).
+    pub corrected: bool,
 }
 
 impl Plan {
@@ -33,10 +39,10 @@ impl Plan {
         self.layers.get(layer).copied().unwrap_or(self.default)
     }
 
-    /// The settings of a layer: its precisions, and everything else as in `base`.
+    /// The settings of a layer: what the plan says of it, and everything else as in `base`.
     pub fn settings(&self, layer: &str, base: Settings) -> Settings {
-        let LayerPrecision { weights, activations } = self.of(layer);
-        Settings { weights, activations, ..base }
+        let LayerPrecision { weights, activations, rounding, clip } = self.of(layer);
+        Settings { weights, activations, rounding, clip, ..base }
     }
 
     /// The first layer it lists that is not among `names`.

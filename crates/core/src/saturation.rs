@@ -52,7 +52,16 @@ pub(crate) fn width(precision: Precision, terms: u32, (low, high): (i32, i32)) -
     if top > limb_max(limb_count(needed)) { 8 * limb_count(needed) as u32 + 1 } else { needed }
 }
 
+/// Bits of an entry of the saturation part as artefacts store it: its index and its integer.
+const ENTRY_BITS: f64 = 96.0;
+
 impl Series {
+    /// Bits of a weight in the mean: those of its terms, and its share of those of the saturation part.
+    pub fn mean_bits(&self) -> f64 {
+        let share = self.saturation().len() as f64 / self.q.len().max(1) as f64;
+        f64::from(self.precision.total_bits()) + ENTRY_BITS * share
+    }
+
     /// The saturation part: row-major index and integer in units of `scale_1`, ascending by index, none of them 0.
     pub fn saturation(&self) -> Vec<(usize, i32)> {
         let (low, high) = span(&self.q);

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use fpxint::{
-    Clip, Geometry, Granularity, Members, Plan as Precisions, Precision, Reduce, Rounding, Settings, into_expanded,
+    Clip, Geometry, Granularity, Means, Members, Plan as Precisions, Precision, Reduce, Rounding, Settings,
+    expand_corrected, into_expanded,
 };
 use fpxint_kernels::{Kernel, Pooling};
 use rayon::prelude::*;
@@ -44,7 +45,8 @@ pub struct Options {
     pub weights: Option<Precision>,
     /// Precision of activations; for an artefact it replaces the stated one.
     pub activations: Option<Precision>,
-    /// Precisions layer by layer, of weights that are not yet a series and of what enters them; they go before the two above.
+    /// Precisions layer by layer, of weights that are not yet a series and of what enters them, with rounding and clip: they go
+    /// before `weights`, `activations`, `rounding` and `clip`.
     pub plan: Option<Arc<Precisions>>,
     /// Which weights share a scale, where they are not yet a series.
     pub granularity: Granularity,
@@ -52,6 +54,8 @@ pub struct Options {
     pub rounding: Rounding,
     /// Which weights lie beyond the terms, where they are not yet a series.
     pub clip: Clip,
+    /// Means by which the biases of layers that are not yet series are corrected, by index.
+    pub means: Option<Arc<Vec<Means>>>,
     /// Run only the first terms of the weights.
     pub weight_terms: Option<u32>,
     /// Quantise activations afresh at this many terms.
@@ -73,6 +77,7 @@ impl Default for Options {
             granularity: Granularity::Channel,
             rounding: Rounding::Nearest,
             clip: Clip::None,
+            means: None,
             weight_terms: None,
             activation_terms: None,
             threads: 1,
@@ -301,7 +306,8 @@ fn start_pool(threads: usize) -> Result<rayon::ThreadPool, Error> {
 
 fn load_layer(source: &fpxint_onnx::Model, index: usize, options: &Options) -> Result<(Layer, LayerReport), Error> {
     let info = &source.layers()[index];
-    let planned = options.plan.as_ref().filter(|_| info.weights.is_none()).map(|plan| plan.of(&info.name));
+    let plan = options.plan.as_ref().filter(|_| info.weights.is_none());
+    let planned = plan.map(|plan| plan.of(&info.name));
     let stated = planned.map(|planned| planned.activations).or(options.activations).or(info.activations);
     let mut activations = stated.ok_or_else(|| Error::NoActivations { layer: info.name.clone() })?;
     if let Some(terms) = options.activation_terms {
@@ -309,8 +315,13 @@ fn load_layer(source: &fpxint_onnx::Model, index: usize, options: &Options) -> R
     }
     let weights = planned.map(|planned| planned.weights).or(options.weights).or(info.weights).unwrap_or(activations);
     let Options { granularity, rounding, clip, .. } = *options;
-    let settings = Settings { weights, activations, granularity, rounding, clip };
-    let expanded = into_expanded(source.layer(index)?, &settings)?;
+    let base = Settings { weights, activations, granularity, rounding, clip };
+    let settings = plan.map_or(base, |plan| Settings { activations, ..plan.settings(&info.name, base) });
+    let means = options.means.as_ref().and_then(|means| means.get(index));
+    let expanded = match means.filter(|_| info.weights.is_none()) {
+        Some(means) => expand_corrected(&source.layer(index)?, &settings, Some(means))?,
+        None => into_expanded(source.layer(index)?, &settings)?,
+    };
     match &options.worker {
         Some(worker) => pack(expanded, None, Some(&worker.members)),
         None => pack(expanded, options.weight_terms, None),

@@ -11,15 +11,16 @@
 //! what every combination does to the output. Outputs that are distributions are compared by their logarithms.
 
 use fpxint::{
-    ActivationOption, Geometry, Goal, Granularity, Grid, LayerOptions, Precision, Series, Settings, Weight,
-    WeightOption, expand_layer,
+    ActivationOption, Clip, Geometry, Goal, Granularity, Grid, LayerOptions, Means, Precision, Series, Settings,
+    Weight, WeightOption, expand_corrected, expand_layer,
 };
 use ndarray::{ArrayD, Axis};
 use rayon::prelude::*;
 
 use crate::coded::readers;
 use crate::layer::{Layer, pack};
-use crate::{Error, Model, Options, Outputs, Value, survey};
+use crate::observe::{Inputs, Observer, fine};
+use crate::{Error, Model, Outputs, Value, survey};
 
 /// A model of more multiply-accumulates than this over all runs of a measurement takes gains of one instead.
 const MOST_MACS: u64 = 2_000_000_000_000;
@@ -29,10 +30,14 @@ const MOST_MACS: u64 = 2_000_000_000_000;
 pub struct Measurement<'a> {
     /// What the planner shall choose among.
     pub goal: Goal,
-    /// How weights are expanded, whatever their precision.
+    /// How weights are expanded, whatever their precision; its clip is not used.
     pub base: Settings,
+    /// The clip of all weights; otherwise that of weights of few bits may be [`Clip::Mse`], and others have none.
+    pub clip: Option<Clip>,
     /// Inputs to run on, one set a run.
-    pub runs: &'a [Vec<(String, Value)>],
+    pub runs: &'a [Inputs],
+    /// Means by which biases are corrected, by layer; empty where they are not.
+    pub means: &'a [Means],
     /// Threads to use.
     pub threads: usize,
 }
@@ -52,8 +57,7 @@ impl Measurement<'_> {
         let layers = (0..source.layers().len()).into_par_iter().with_max_len(1);
         let mut layers: Vec<LayerOptions> = layers
             .map(|index| {
-                let activations =
-                    |&p: &Precision| ActivationOption { precision: p, variance: moments[index].variance(p) };
+                let activations = |&p: &Precision| moments[index].option(p);
                 let info = &source.layers()[index];
                 Ok(LayerOptions {
                     name: info.name.clone(),
@@ -66,12 +70,19 @@ impl Measurement<'_> {
                 })
             })
             .collect::<Result<_, Error>>()?;
+        if let Goal::Stopping(_) = self.goal {
+            return Ok(layers);
+        }
         let mut bench = Bench::new(self, source)?;
-        if bench.cost(self.runs, layers.len())? > MOST_MACS {
+        let tries = layers.iter().map(|layer| 2 + coarser(layer).count() as u64).sum();
+        if bench.cost(self.runs, tries)? > MOST_MACS {
             return Ok(layers);
         }
         for (index, layer) in layers.iter_mut().enumerate() {
             layer.gains = bench.gains(index, moments[index].variance(bench.coarse))?;
+            for at in coarser(layer).collect::<Vec<_>>() {
+                layer.weights[at].added = bench.added(index, &layer.weights[at])?;
+            }
             progress(index + 1, source.layers().len());
         }
         Ok(layers)
@@ -79,47 +90,49 @@ impl Measurement<'_> {
 
     fn weights(&self, source: &fpxint_onnx::Model, index: usize) -> Result<Vec<WeightOption>, Error> {
         let layer = source.layer(index)?;
-        let options = self.goal.weights().into_iter().map(|weights| {
-            let expanded = expand_layer(&layer, &Settings { weights, ..self.base })?;
+        let tried =
+            self.goal.weights().into_iter().flat_map(|weights| self.clips(weights).map(move |clip| (weights, clip)));
+        let options = tried.map(|(weights, clip)| {
+            let settings = Settings { weights, clip, ..self.base };
+            let expanded = expand_layer(&layer, &settings)?;
             let Weight::Float(floats) = &layer.weight else {
                 return Err(Error::Graph(format!("layer `{}` is expanded already", layer.name)));
             };
-            Ok(weight_option(&layer.name, floats, &expanded.weight)?)
+            Ok(weight_option(&layer.name, floats, &expanded.weight, &settings)?)
         });
         options.collect()
     }
 
+    /// The clips of weights to try: terms of fewer bits than a byte leave room beyond them.
+    fn clips(&self, weights: Precision) -> impl Iterator<Item = Clip> + use<> {
+        let has_room = weights.total_bits() < 8 && Clip::Mse.obstacle(weights, self.base.granularity).is_none();
+        let other = (self.clip.is_none() && has_room).then_some(Clip::Mse);
+        [Some(self.clip.unwrap_or_default()), other].into_iter().flatten()
+    }
+
     /// Statistics of what enters every layer.
     fn moments(&self, source: &fpxint_onnx::Model) -> Result<Vec<Moments>, Error> {
-        let mut exposed = source.clone();
-        let names: Vec<String> = source.layers().iter().map(|layer| layer.input.clone()).collect();
-        exposed.expose(&names)?;
-        let model = Model::load(&exposed, &self.options(), &|_, _| {})?;
-        let mut moments = vec![Moments::default(); names.len()];
+        let mut moments = vec![Moments::default(); source.layers().len()];
+        let observer = Observer::new(source, self.threads)?;
         for inputs in self.runs {
-            let outputs = model.run(inputs)?;
-            for ((moments, name), layer) in moments.iter_mut().zip(&names).zip(source.layers()) {
-                let value = outputs.iter().chain(inputs).find(|(other, _)| other == name);
-                if let Some((_, value)) = value {
-                    moments.add(&value.to_f32(), &layer.geometry);
-                }
-            }
+            observer.run(inputs, &mut |index, x| moments[index].add(x, &source.layers()[index].geometry))?;
         }
         Ok(moments)
     }
-
-    fn options(&self) -> Options {
-        let fine = fine();
-        Options { weights: fine, activations: fine, threads: self.threads, ..Options::default() }
-    }
 }
 
-/// The precision that stands for no error.
-fn fine() -> Option<Precision> {
-    Precision::new(8, 2).ok()
+/// Places of the ways to expand a layer's weights in fewer bits than gains are measured at.
+fn coarser(layer: &LayerOptions) -> impl Iterator<Item = usize> {
+    let bits = layer.weights.iter().map(|option| option.precision.total_bits());
+    bits.enumerate().filter(|&(_, bits)| bits < 8).map(|(at, _)| at)
 }
 
-fn weight_option(name: &str, floats: &[f32], series: &Series) -> Result<WeightOption, fpxint::Error> {
+fn weight_option(
+    name: &str,
+    floats: &[f32],
+    series: &Series,
+    settings: &Settings,
+) -> Result<WeightOption, fpxint::Error> {
     let precision = series.precision();
     let channels = series.channels();
     let (mut noise, mut power) = (0f64, 0f64);
@@ -136,8 +149,13 @@ fn weight_option(name: &str, floats: &[f32], series: &Series) -> Result<WeightOp
     let largest = |part: usize| norms.iter().map(|n| ratio(n[part], n[0])).fold(0.0, f64::max);
     Ok(WeightOption {
         precision,
+        rounding: settings.rounding,
+        clip: settings.clip,
+        bits: series.mean_bits(),
         width: series.width(precision.order()),
         variance: ratio(noise, power),
+        added: None,
+        step: series.term_scales(precision.order()).iter().map(|&scale| f64::from(scale)).fold(0.0, f64::max),
         certified: largest(1),
         magnitude: largest(2),
     })
@@ -178,6 +196,12 @@ impl Moments {
         }
     }
 
+    fn option(&self, precision: Precision) -> ActivationOption {
+        let half_step = |&(low, high, _): &(f32, f32, usize)| f64::from(Grid::new(low, high, precision).scale) / 2.0;
+        let error = self.grids.iter().map(half_step).fold(0.0, f64::max);
+        ActivationOption { precision, variance: self.variance(precision), error }
+    }
+
     /// `step^2 / (12 E[a^2])` over all grids; where nothing is known, that of values evenly spread over their range.
     fn variance(&self, precision: Precision) -> f64 {
         if !(self.power.is_finite() && self.power > 0.0) {
@@ -204,15 +228,26 @@ struct Bench<'a> {
 
 impl<'a> Bench<'a> {
     fn new(measurement: &'a Measurement<'a>, source: &'a fpxint_onnx::Model) -> Result<Self, Error> {
-        let model = Model::load(source, &measurement.options(), &|_, _| {})?;
+        let model = Model::load(source, &fine(measurement.threads), &|_, _| {})?;
         let (coarse, fine) = (Precision::new(4, 2)?, Precision::new(8, 2)?);
         Ok(Self { source, measurement, model, wanted: Vec::new(), coarse, fine })
     }
 
-    /// Multiply-accumulates of bytes in a whole measurement.
-    fn cost(&self, runs: &[Vec<(String, Value)>], layers: usize) -> Result<u64, Error> {
+    /// Multiply-accumulates of bytes in a whole measurement of so many tries.
+    fn cost(&self, runs: &[Inputs], tries: u64) -> Result<u64, Error> {
         let macs = runs.iter().map(|run| self.model.macs(run)).sum::<Result<u64, Error>>()?;
-        Ok(macs.saturating_mul(4 * (2 * layers as u64 + 1)))
+        Ok(macs.saturating_mul(4 * (tries + 1)))
+    }
+
+    /// What a way to expand a layer's weights adds to the relative variance of the outputs.
+    fn added(&mut self, index: usize, option: &WeightOption) -> Result<Option<f64>, Error> {
+        let WeightOption { precision: weights, rounding, clip, .. } = *option;
+        let base = self.measurement.base;
+        let settings = Settings { weights, activations: self.fine, rounding, clip, ..base };
+        let means = self.measurement.means.get(index);
+        let expanded = expand_corrected(&self.source.layer(index)?, &settings, means)?;
+        let effect = self.effect(index, pack(expanded, None, None)?.0)?;
+        Ok(effect.is_finite().then_some(effect))
     }
 
     /// Gains of a layer's weights and activations; the latter have the relative variance `of_activations` at eight bits.
@@ -221,12 +256,12 @@ impl<'a> Bench<'a> {
             self.wanted = self.measurement.runs.iter().map(|run| self.model.run(run)).collect::<Result<_, _>>()?;
         }
         let layer = self.source.layer(index)?;
-        let base = Settings { granularity: Granularity::Channel, ..self.measurement.base };
+        let base = Settings { granularity: Granularity::Channel, clip: Clip::None, ..self.measurement.base };
         let coarse_weights = Settings { weights: self.coarse, activations: self.fine, ..base };
         let coarse_activations = Settings { weights: self.fine, activations: self.coarse, ..base };
-        let expanded = expand_layer(&layer, &coarse_weights)?;
+        let expanded = expand_corrected(&layer, &coarse_weights, self.measurement.means.get(index))?;
         let of_weights = match &layer.weight {
-            Weight::Float(floats) => weight_option(&layer.name, floats, &expanded.weight)?.variance,
+            Weight::Float(floats) => weight_option(&layer.name, floats, &expanded.weight, &coarse_weights)?.variance,
             Weight::Series(_) => 0.0,
         };
         let mut gains = [1.0; 2];

@@ -95,18 +95,15 @@ fn report(common: &Common, args: &Inspect, model: &Model) -> Result<Report> {
     if model.is_artefact() && args.weights.is_some() {
         bail!("is expanded already: its weights have the precision that they have");
     }
-    if model.is_artefact() && (args.rounding.is_some() || args.clip.is_some()) {
-        bail!("is expanded already: --rounding and --clip are matters of the expansion");
+    if let Some(flag) = args.method.given().filter(|_| model.is_artefact()) {
+        bail!("is expanded already, and {flag} is a matter of the expansion");
     }
     let survey = fpxint_runtime::survey(model)?;
     let planned = match args.planning.is_given() {
         true => {
-            let precision = Precision::new(4, 2)?;
-            let (rounding, clip) = (args.rounding.unwrap_or_default(), args.clip.unwrap_or_default());
-            let granularity = Granularity::Channel;
-            let base = Settings { weights: precision, activations: precision, granularity, rounding, clip };
-            let request = Request { planning: &args.planning, otherwise: None, base, layers: None };
-            Some(planning::planned(common, &args.model, &request)?)
+            let (method, granularity) = (args.method, Granularity::Channel);
+            let request = Request { planning: &args.planning, method, granularity, otherwise: None, layers: None };
+            Some(planning::planned(common, model, &args.model, &request)?)
         }
         false => None,
     };
@@ -143,13 +140,13 @@ fn examine(args: &Inspect, model: &Model, planned: Option<&Planned>, index: usiz
         weights: args.weights.unwrap_or(default),
         activations: stated.ok_or_else(unstated)?,
         granularity: Granularity::Channel,
-        rounding: args.rounding.unwrap_or_default(),
-        clip: args.clip.unwrap_or_default(),
+        rounding: args.method.rounding.unwrap_or_default(),
+        clip: args.method.clip.unwrap_or_default(),
     };
     if let Some(planned) = planned {
         settings = planned.plan.settings(&info.name, settings);
     }
-    let examined = Examined::expand(model, index, &settings)?;
+    let examined = Examined::expand(model, index, &settings, None)?;
     let series = &examined.layer.weight;
     let orders = 1..=examined.order();
     let scales = series.term_scales(1);
@@ -179,7 +176,7 @@ fn totals(layers: &[Layer]) -> Totals {
         layers: layers.len(),
         bytes: sum(|l| l.bytes),
         fp32_bytes: sum(|l| l.fp32_bytes),
-        mean_weight_bits: weighted_mean(layers.iter().map(|l| (f64::from(l.weight_bits), l.fp32_bytes as f64))),
+        mean_weight_bits: weighted_mean(layers.iter().map(|l| (l.report.mean_bits, l.fp32_bytes as f64))),
         products: weighted_mean(layers.iter().map(|l| (f64::from(l.report.products), l.macs as f64))),
         gmacs: sum(|l| l.macs) as f64 / 1e9,
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
-use fpxint::{Precision, Settings};
+use fpxint::{Means, Precision, Settings};
 use fpxint_onnx::EncodedLayer;
 use fpxint_runtime::Port;
 use rayon::prelude::*;
@@ -45,7 +45,11 @@ pub(crate) fn run(common: &Common, args: &Quantize) -> Result<Outcome> {
     let start = Instant::now();
     let mut model = source(args)?;
     let chosen = chosen(&model, args)?;
-    let (base, planned) = precisions(common, args, &chosen)?;
+    let (base, planned) = precisions(common, &model, args, &chosen)?;
+    let means = match &planned {
+        Some(planned) => planned.means.clone(),
+        None => planning::means(common, &model, args.method.bias_correction == Some(true))?,
+    };
     let settings = |index: usize| match &planned {
         Some(planned) => planned.plan.settings(&model.layers()[index].name, base),
         None => base,
@@ -54,7 +58,8 @@ pub(crate) fn run(common: &Common, args: &Quantize) -> Result<Outcome> {
     let held = AtomicU64::new(0);
     let expand = |&index: &usize| {
         let settings = settings(index);
-        let (mut layer, mut report) = expand(&model, index, &settings)?;
+        let of_layer = means.as_ref().and_then(|means| means.get(index));
+        let (mut layer, mut report) = expand(&model, index, &settings, of_layer)?;
         if let Some(way) = planned.as_ref().and_then(|planned| planned.way(index)) {
             (report.expected_error, report.certified_error) = (Some(way.error), Some(way.certified));
         }
@@ -69,7 +74,6 @@ pub(crate) fn run(common: &Common, args: &Quantize) -> Result<Outcome> {
     bar.finish_and_clear();
     let (layers, reports): (Vec<EncodedLayer>, Vec<LayerReport>) =
         expanded.with_context(|| args.model.display().to_string())?.into_iter().unzip();
-    let weight_bits: Vec<u32> = layers.iter().map(|layer| layer.weights().total_bits()).collect();
     let survey = fpxint_runtime::survey(&model).with_context(|| args.model.display().to_string())?;
     let open = |size: Option<usize>| size.map(|s| s as u64);
     let shape = |port: Port| (port.name, port.shape.into_iter().map(open).collect());
@@ -82,7 +86,7 @@ pub(crate) fn run(common: &Common, args: &Quantize) -> Result<Outcome> {
     let is_chosen = |index: usize| chosen.binary_search(&index).is_ok();
     let bits = |index: usize| {
         let place = chosen.binary_search(&index).ok();
-        place.map_or(32.0, |place| f64::from(weight_bits[place]))
+        place.map_or(32.0, |place| reports[place].mean_bits)
     };
     let bits = model.layers().iter().enumerate().map(|(index, layer)| (bits(index), layer.elements as f64));
     let excluded = model.layers().iter().enumerate().filter(|&(index, _)| !is_chosen(index));
@@ -130,20 +134,31 @@ fn source(args: &Quantize) -> Result<fpxint_onnx::Model> {
 }
 
 /// The settings of every layer but for what a plan says of it, and the plan unless a precision was given.
-fn precisions(common: &Common, args: &Quantize, chosen: &[usize]) -> Result<(Settings, Option<Planned>)> {
+fn precisions(
+    common: &Common,
+    model: &fpxint_onnx::Model,
+    args: &Quantize,
+    chosen: &[usize],
+) -> Result<(Settings, Option<Planned>)> {
     let default = Precision::new(4, 2)?;
     let base = Settings {
         weights: args.weights.unwrap_or(default),
         activations: args.activations.unwrap_or(default),
         granularity: args.granularity,
-        rounding: args.rounding,
-        clip: args.clip,
+        rounding: args.method.rounding.unwrap_or_default(),
+        clip: args.method.clip.unwrap_or_default(),
     };
     if args.weights.is_some() || args.activations.is_some() {
         return Ok((base, None));
     }
-    let request = Request { planning: &args.planning, otherwise: Some(DEFAULT_GOAL), base, layers: Some(chosen) };
-    Ok((base, Some(planning::planned(common, &args.model, &request)?)))
+    let request = Request {
+        planning: &args.planning,
+        method: args.method,
+        granularity: args.granularity,
+        otherwise: Some(DEFAULT_GOAL),
+        layers: Some(chosen),
+    };
+    Ok((base, Some(planning::planned(common, model, &args.model, &request)?)))
 }
 
 /// Indices of the layers to expand: those that no pattern excludes.
@@ -162,8 +177,13 @@ fn chosen(model: &fpxint_onnx::Model, args: &Quantize) -> Result<Vec<usize>> {
 const MOST_HELD: u64 = 256 << 20;
 
 /// Expands and packs one layer; only its packed form is kept.
-fn expand(model: &fpxint_onnx::Model, index: usize, settings: &Settings) -> Result<(EncodedLayer, LayerReport)> {
-    let examined = Examined::expand(model, index, settings)?;
+fn expand(
+    model: &fpxint_onnx::Model,
+    index: usize,
+    settings: &Settings,
+    means: Option<&Means>,
+) -> Result<(EncodedLayer, LayerReport)> {
+    let examined = Examined::expand(model, index, settings, means)?;
     Ok((fpxint_onnx::encode(&examined.layer), examined.report()?))
 }
 

@@ -10,6 +10,8 @@
 //! A channel stays unclipped where its error would not fall.
 
 use super::tensor::{Step, round_half_even};
+use std::fmt;
+
 use crate::saturation::room;
 use crate::{Granularity, Precision};
 
@@ -51,6 +53,12 @@ impl Clip {
         } else {
             None
         }
+    }
+}
+
+impl fmt::Display for Clip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod activation;
 pub mod clip;
+pub mod correction;
 pub mod layer;
 pub mod model;
 mod sum;

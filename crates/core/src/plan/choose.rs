@@ -3,16 +3,19 @@
 //! ```text
 //! e_w    = |W - W^|^2 / |W|^2            e_a = step_a^2 / (12 E[a^2])          relative variances of the two roundings
 //! error  = sqrt(e_w + e_a)               expected relative error of a layer's output
-//! added  = gain_w e_w + gain_a e_a       what the layer adds to the relative variance of the model's output
+//! added  = gain_w e_w + gain_a e_a       what the layer adds to the relative variance of the model's output; for weights of few
+//!                                        bits as measured, since their errors are too large to grow with e_w
 //! ```
 //!
 //! * products: the least sum of `added` with at most so many products, a product being one of eight bits everywhere.
 //! * bits: the least sum of `added` with at most so many bits a weight in the mean.
+//! * stopping rules of the paper: terms of `X` bits for weights until `scale_n 2^X < 1e-2` and for activations until the largest
+//!   error is below 1e-4, or as many as run; the first and the last layer in eight bits.
 //! * tolerance: for every layer the fewest products, and of those the fewest bits, with `error` within the tolerance.
 
 use super::LayerPrecision;
 use super::knapsack::{Choice, least_error};
-use crate::{Error, ExpandedLayer, Geometry, Precision};
+use crate::{Clip, Error, ExpandedLayer, Geometry, Precision, Rounding};
 
 /// What a plan is to reach.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -23,7 +26,15 @@ pub enum Goal {
     Tolerance(f64),
     /// At most so many bits a weight in the mean.
     Bits(f64),
+    /// As many terms of so many bits as the paper's stopping rules ask for.
+    Stopping(u32),
 }
+
+/// The stopping rules: the largest scale of weights one term further back, and the largest error of activations.
+const STOP_WEIGHTS: f64 = 1e-2;
+const STOP_ACTIVATIONS: f64 = 1e-4;
+/// Most effective bits that run.
+const MOST_BITS: u32 = 24;
 
 /// Grain of products and of mean bits in the choice of the least error.
 const PRODUCTS_UNIT: f64 = 2e-5;
@@ -38,7 +49,8 @@ impl Goal {
         match self {
             Goal::Products(_) => precisions(&[(4, 2), (4, 3)]),
             Goal::Tolerance(_) => precisions(&[(4, 1), (4, 2), (4, 3), (4, 4)]),
-            Goal::Bits(_) => precisions(&[(2, 1), (4, 1), (4, 2), (4, 3)]),
+            Goal::Bits(_) => precisions(&[(2, 1), (3, 1), (4, 1), (4, 2), (4, 3)]),
+            Goal::Stopping(bits) => stopping(bits),
         }
     }
 
@@ -48,8 +60,16 @@ impl Goal {
             Goal::Products(_) => precisions(&[(4, 2), (4, 3)]),
             Goal::Tolerance(_) => precisions(&[(4, 2), (4, 3), (4, 4)]),
             Goal::Bits(_) => precisions(&[(4, 2)]),
+            Goal::Stopping(bits) => stopping(bits),
         }
     }
+}
+
+/// One to as many terms of `bits` as run, and at last eight bits.
+fn stopping(bits: u32) -> Vec<Precision> {
+    let mut pairs: Vec<_> = (1..=MOST_BITS / bits.max(1)).map(|order| (bits, order)).collect();
+    pairs.push((8, 1));
+    precisions(&pairs)
 }
 
 fn precisions(of: &[(u32, u32)]) -> Vec<Precision> {
@@ -61,10 +81,20 @@ fn precisions(of: &[(u32, u32)]) -> Vec<Precision> {
 pub struct WeightOption {
     /// Its precision.
     pub precision: Precision,
+    /// How the weights become integers.
+    pub rounding: Rounding,
+    /// Which of them lie beyond the terms.
+    pub clip: Clip,
+    /// Bits of a weight in the mean ([`crate::Series::mean_bits`]).
+    pub bits: f64,
     /// Bits that hold its integers ([`crate::Series::width`]).
     pub width: u32,
     /// `|W - W^|^2 / |W|^2`.
     pub variance: f64,
+    /// What it adds to the relative variance of the model's output, where that was measured rather than follows from `variance`.
+    pub added: Option<f64>,
+    /// Largest scale of the last term.
+    pub step: f64,
     /// Largest `|w - w^|_1 / |w|_1` over the output channels.
     pub certified: f64,
     /// Largest `|w^|_1 / |w|_1` over the output channels.
@@ -78,6 +108,8 @@ pub struct ActivationOption {
     pub precision: Precision,
     /// `step^2 / (12 E[a^2])`.
     pub variance: f64,
+    /// Largest `step / 2`.
+    pub error: f64,
 }
 
 /// What the planner knows of a layer.
@@ -104,6 +136,8 @@ pub struct LayerOptions {
 pub struct Way {
     /// The precisions.
     pub precision: LayerPrecision,
+    /// Bits of a weight in the mean, the saturation part's counted in.
+    pub bits: f64,
     /// Integer products relative to one 8-bit product.
     pub products: u32,
     /// Expected relative error of the layer's output.
@@ -125,11 +159,17 @@ impl LayerOptions {
         // A range is at most twice the largest magnitude, so half a step is at most this much of it.
         let half_step = 1.0 / a.precision.code_max() as f64;
         Way {
-            precision: LayerPrecision { weights: w.precision, activations: a.precision },
+            precision: LayerPrecision {
+                weights: w.precision,
+                activations: a.precision,
+                rounding: w.rounding,
+                clip: w.clip,
+            },
+            bits: w.bits,
             products: ExpandedLayer::products(&self.geometry, w.width, a.precision),
             error: (w.variance + a.variance).sqrt(),
             certified: w.certified + half_step * w.magnitude,
-            added: self.gains[0] * w.variance + self.gains[1] * a.variance,
+            added: w.added.unwrap_or(self.gains[0] * w.variance) + self.gains[1] * a.variance,
         }
     }
 }
@@ -140,7 +180,10 @@ impl LayerOptions {
 /// [`Error::Goal`] where no combination of the layers' ways reaches it, or where it is no positive number.
 pub fn choose(layers: &[LayerOptions], goal: Goal) -> Result<Vec<Way>, Error> {
     let ways: Vec<Vec<Way>> = layers.iter().map(LayerOptions::ways).collect();
-    let (Goal::Products(value) | Goal::Tolerance(value) | Goal::Bits(value)) = goal;
+    let value = match goal {
+        Goal::Products(value) | Goal::Tolerance(value) | Goal::Bits(value) => value,
+        Goal::Stopping(bits) => f64::from(bits),
+    };
     if !(value.is_finite() && value > 0.0) {
         return Err(Error::Goal(format!("{value} is no goal: pass a positive number")));
     }
@@ -153,8 +196,12 @@ pub fn choose(layers: &[LayerOptions], goal: Goal) -> Result<Vec<Way>, Error> {
         }
         Goal::Bits(limit) => {
             let share = |layer: &LayerOptions| layer.elements as f64 / elements.max(1.0);
-            let cost = |layer: &LayerOptions, way: &Way| f64::from(way.precision.weights.total_bits()) * share(layer);
+            let cost = |layer: &LayerOptions, way: &Way| way.bits * share(layer);
             within(layers, &ways, cost, limit, BITS_UNIT, "bits a weight")
+        }
+        Goal::Stopping(_) => {
+            let last = layers.len().saturating_sub(1);
+            layers.iter().enumerate().map(|(i, layer)| stopped(layer, i == 0 || i == last)).collect()
         }
         Goal::Tolerance(tolerance) => {
             layers.iter().zip(&ways).map(|(layer, ways)| least(layer, ways, tolerance)).collect()
@@ -181,6 +228,22 @@ fn within(
         return Err(Error::Goal(format!("{limit} {what} are too few: the least of this model are {least:.2}")));
     };
     Ok(found.into_iter().zip(ways).map(|(way, ways)| ways[way]).collect())
+}
+
+/// The way of a layer that the stopping rules give; in eight bits at the ends of a model.
+fn stopped(layer: &LayerOptions, at_an_end: bool) -> Result<Way, Error> {
+    let none = || Error::Goal(format!("layer `{}` has no terms to choose among", layer.name));
+    // The last of the options are the eight bits of the ends.
+    let (w8, weights) = layer.weights.split_last().ok_or_else(none)?;
+    let (a8, activations) = layer.activations.split_last().ok_or_else(none)?;
+    if at_an_end {
+        return Ok(layer.way(w8, a8));
+    }
+    let enough = |w: &&WeightOption| w.step * f64::from(w.precision.bits()).exp2() < STOP_WEIGHTS;
+    let weights = weights.iter().find(enough).or(weights.last()).ok_or_else(none)?;
+    let enough = |a: &&ActivationOption| a.error < STOP_ACTIVATIONS;
+    let activations = activations.iter().find(enough).or(activations.last()).ok_or_else(none)?;
+    Ok(layer.way(weights, activations))
 }
 
 /// The cheapest way of a layer within a tolerance.

@@ -1,11 +1,16 @@
 //! Plans and goals: limits are kept, more never errs more, and what cannot be reached is an error.
 
 use super::*;
-use crate::{ConvGeometry, Error, Geometry, Padding};
+use crate::{Clip, ConvGeometry, Error, Geometry, Padding, Rounding};
 use proptest::prelude::*;
 
 fn precision(text: &str) -> Precision {
     text.parse().unwrap()
+}
+
+fn pair(weights: &str, activations: &str) -> LayerPrecision {
+    let (weights, activations) = (precision(weights), precision(activations));
+    LayerPrecision { weights, activations, rounding: Rounding::Sum, clip: Clip::None }
 }
 
 fn geometry(groups: usize) -> Geometry {
@@ -26,12 +31,20 @@ fn layer(goal: Goal, number: usize, depthwise: bool, macs: u64, at_eight: [f64; 
     let variance = |p: Precision, at_eight: f64| at_eight * 4f64.powi(8 - p.total_bits() as i32);
     let weight = |p: Precision| WeightOption {
         precision: p,
+        rounding: Rounding::Sum,
+        clip: Clip::None,
+        bits: p.total_bits().into(),
         width: p.total_bits(),
         variance: variance(p, at_eight[0]),
+        added: None,
+        step: (at_eight[0] * 4f64.powi(8 - p.total_bits() as i32)).sqrt(),
         certified: 2f64.powi(-(p.total_bits() as i32)),
         magnitude: 1.0,
     };
-    let activation = |p: Precision| ActivationOption { precision: p, variance: variance(p, at_eight[1]) };
+    let activation = |p: Precision| {
+        let variance = variance(p, at_eight[1]);
+        ActivationOption { precision: p, variance, error: variance.sqrt() }
+    };
     LayerOptions {
         name: format!("layer{number}"),
         geometry: geometry(if depthwise { 8 } else { 1 }),
@@ -120,8 +133,32 @@ fn what_is_free_is_taken_and_the_rest_goes_where_it_helps_most() {
     assert_eq!(weights, ["int4x3", "int4x2", "int4x3", "int4x2"]);
     assert_eq!(ways[0].products, 2, "its activations are worth the rest of the products");
     let ways = choose(&layers, Goal::Products(1.0)).unwrap();
-    assert_eq!(ways[0].precision, LayerPrecision { weights: precision("int4x3"), activations: precision("int4x2") });
-    assert_eq!(ways[2].precision, LayerPrecision { weights: precision("int4x2"), activations: precision("int4x2") });
+    assert_eq!(ways[0].precision, pair("int4x3", "int4x2"));
+    assert_eq!(ways[2].precision, pair("int4x2", "int4x2"));
+}
+
+#[test]
+fn the_stopping_rules_add_terms_until_errors_are_small() {
+    for bits in [2, 3, 4, 8] {
+        let goal = Goal::Stopping(bits);
+        let layers: Vec<_> = (0..4).map(|i| layer(goal, i, false, 100, [1e-6, 1e-7], [1.0; 2])).collect();
+        let ways = choose(&layers, goal).unwrap();
+        assert_eq!([ways[0].precision, ways[3].precision], [pair("int8x1", "int8x1"); 2]);
+        let LayerPrecision { weights, activations, .. } = ways[1].precision;
+        assert_eq!((weights.bits(), activations.bits()), (bits, bits));
+        // A step of 1e-3 and an error of 3e-4 at eight bits, both halved with every bit more.
+        let step = |order: u32| 1e-3 * 2f64.powi(8 - (bits * order) as i32);
+        let error = |order: u32| step(order) * 0.1f64.sqrt();
+        assert!(step(weights.order()) * f64::from(bits).exp2() < 1e-2);
+        assert!(weights.order() == 1 || step(weights.order() - 1) * f64::from(bits).exp2() >= 1e-2);
+        assert!(error(activations.order()) < 1e-4 && error(activations.order() - 1) >= 1e-4);
+        // Where no number of terms is enough, all that run.
+        let coarse: Vec<_> = (0..3).map(|i| layer(goal, i, false, 100, [1e9, 1e9], [1.0; 2])).collect();
+        let way = choose(&coarse, goal).unwrap()[1];
+        assert_eq!(way.precision.weights.order(), 24 / bits);
+        assert_eq!(way.precision.activations.order(), 24 / bits);
+    }
+    assert!(matches!(choose(&[], Goal::Stopping(0)), Err(Error::Goal(_))));
 }
 
 #[test]
@@ -142,9 +179,8 @@ fn goals_out_of_reach_are_errors() {
 
 #[test]
 fn layers_that_are_not_listed_have_the_default() {
-    let pair = |w, a| LayerPrecision { weights: precision(w), activations: precision(a) };
     let default = pair("int4x2", "int4x2");
-    let plan = Plan { default, layers: [("a".to_owned(), pair("int4x3", "int8x2"))].into() };
+    let plan = Plan { default, layers: [("a".to_owned(), pair("int4x3", "int8x2"))].into(), corrected: false };
     assert_eq!((plan.of("a"), plan.of("b")), (pair("int4x3", "int8x2"), default));
     assert_eq!((plan.unknown(&["b"]), plan.unknown(&["b", "a"])), (Some("a"), None));
 }

@@ -8,13 +8,13 @@ use fpxint_runtime::{Measurement, Options};
 use crate::{array, bits, feed, load, models, options};
 
 fn pair(weights: &str, activations: &str) -> LayerPrecision {
-    LayerPrecision { weights: weights.parse().unwrap(), activations: activations.parse().unwrap() }
+    let (weights, activations) = (weights.parse().unwrap(), activations.parse().unwrap());
+    LayerPrecision { weights, activations, rounding: Rounding::Nearest, clip: Clip::None }
 }
 
 fn base() -> Settings {
-    let LayerPrecision { weights, activations } = pair("int4x2", "int4x2");
-    let (granularity, rounding, clip) = (Granularity::Channel, Rounding::Nearest, Clip::None);
-    Settings { weights, activations, granularity, rounding, clip }
+    let LayerPrecision { weights, activations, rounding, clip } = pair("int4x2", "int4x2");
+    Settings { weights, activations, granularity: Granularity::Channel, rounding, clip }
 }
 
 #[test]
@@ -23,7 +23,7 @@ fn measurements_do_not_depend_on_threads_and_plans_keep_their_limit() {
         let runs = [feed(input, array(&[&[2], &shape[..]].concat(), 0.377))];
         let goal = Goal::Products(1.3);
         let measured = |threads| {
-            let measurement = Measurement { goal, base: base(), runs: &runs, threads };
+            let measurement = Measurement { goal, base: base(), clip: None, runs: &runs, means: &[], threads };
             measurement.layers(&source, &|_, _| {}).unwrap()
         };
         let layers = measured(1);
@@ -46,13 +46,14 @@ fn expected_errors_are_those_that_layers_have() {
     // A relative variance is that of what the series stands for.
     for (source, input, shape) in models() {
         let runs = [feed(input, array(&[&[2], &shape[..]].concat(), 0.377))];
-        let measurement = Measurement { goal: Goal::Tolerance(0.1), base: base(), runs: &runs, threads: 1 };
+        let goal = Goal::Tolerance(0.1);
+        let measurement = Measurement { goal, base: base(), clip: None, runs: &runs, means: &[], threads: 1 };
         let layers = measurement.layers(&source, &|_, _| {}).unwrap();
         for (index, options) in layers.iter().enumerate() {
             let layer = source.layer(index).unwrap();
             let Weight::Float(floats) = &layer.weight else { panic!("float weights") };
             for option in &options.weights {
-                let settings = Settings { weights: option.precision, ..base() };
+                let settings = Settings { weights: option.precision, clip: option.clip, ..base() };
                 let series = expand_layer(&layer, &settings).unwrap().weight;
                 let values = series.values("w", option.precision.order()).unwrap();
                 let noise: f64 = values.zip(floats).map(|(v, &w)| (v - f64::from(w)).powi(2)).sum();
@@ -77,13 +78,13 @@ fn every_layer_runs_at_its_own_precisions() {
             bits(&model.run(&x).unwrap())
         };
         let (low, high) = (pair("int4x2", "int4x2"), pair("int4x3", "int8x2"));
-        let uniform = |default| Plan { default, layers: [].into() };
+        let uniform = |default| Plan { default, layers: [].into(), corrected: false };
         assert_eq!(run(uniform(low)), bits(&load(&source, &options("int4x2", "int4x2")).run(&x).unwrap()));
         let first = source.layers()[0].name.clone();
-        let mixed = run(Plan { default: low, layers: [(first.clone(), high)].into() });
+        let mixed = run(Plan { default: low, layers: [(first.clone(), high)].into(), corrected: false });
         assert_ne!(mixed, run(uniform(low)));
         assert_ne!(mixed, run(uniform(high)));
         let listed = source.layers().iter().skip(1).map(|layer| (layer.name.clone(), low));
-        assert_eq!(run(Plan { default: high, layers: listed.collect() }), mixed);
+        assert_eq!(run(Plan { default: high, layers: listed.collect(), corrected: false }), mixed);
     }
 }
