@@ -125,6 +125,9 @@ fn fused_of<const ROWS: usize, const STEPS: u8, const HALF: bool>(
         raise!(ROWS, partial.raise, acc, (i + 1 == rest.len()).then(|| out.start::<STEPS>()));
         add!(ROWS, HALF, &partial.lines.window(line, first, ROWS), partial.weights, acc);
     }
+    if out.has_beyond() {
+        each_row!(ROWS, |R| acc[R] = out.with_beyond::<STEPS>(row + R, acc[R]));
+    }
     let mut block = out.of_line(line);
     each_row!(ROWS, |R| block.finish::<STEPS>(row + R, acc[R]));
     out.seen(&block);

@@ -6,6 +6,8 @@ use crate::kernel::{Columns, Ending, Grids, MR, NR, Pairs, Partial, Place, RowGr
 use crate::range::{Lanes, Range, part};
 use crate::window::{Lines, Strip};
 
+pub(crate) mod sparse;
+
 /// Adding this to an f32 of magnitude below 2^22 rounds it to an integer, ties to even, in the low bits.
 const ROUND: f32 = 12_582_912.0;
 /// The same for an f64 of magnitude below 2^51.
@@ -155,7 +157,13 @@ pub(crate) fn by_parts<const L: usize, W>(
                 }
             }
         }
-        end::<L>(&sums, ending.part(line * lines.rows() + first, rows));
+        let ending = ending.part(line * lines.rows() + first, rows);
+        for (sums, beyond) in sums.iter_mut().zip(ending.beyond.unwrap_or_default()) {
+            for (sum, &beyond) in sums.iter_mut().zip(beyond) {
+                *sum = sum.wrapping_add(beyond);
+            }
+        }
+        end::<L>(&sums, ending);
     }
 }
 
@@ -163,7 +171,7 @@ pub(crate) fn by_parts<const L: usize, W>(
 /// fill the registers.
 #[inline(always)]
 pub(crate) fn end<const L: usize>(tile: &Tile, ending: Ending<'_>) {
-    let Ending { grids, columns, place, lanes } = ending;
+    let Ending { grids, columns, place, lanes, .. } = ending;
     by_activation!(columns.activation, |f| finish_tile::<L>(tile, grids, &columns, place, lanes, f));
 }
 

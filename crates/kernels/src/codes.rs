@@ -1,7 +1,7 @@
 //! Activations quantised for a product: NHWC codes with their border in place, one plane a limb, one grid an image or a row.
 
 use crate::kernel::{Grids, Kernel, NR, RowGrid};
-use crate::{Buffer, Range, Shape, run};
+use crate::{Beyond, Buffer, Range, Shape, run};
 
 /// Bytes that tiles may read, and ignore, past the last pixel.
 const SLACK: usize = NR;
@@ -13,7 +13,9 @@ pub struct Codes {
     /// Bytes of a plane, what tiles may read beyond it included.
     bytes: usize,
     limbs: usize,
-    grids: Vec<RowGrid>,
+    pub(crate) grids: Vec<RowGrid>,
+    /// What lies beyond the codes, in order of place.
+    pub(crate) beyond: Vec<Beyond>,
     per_row: bool,
     images: usize,
     size: [usize; 2],
@@ -152,7 +154,7 @@ impl Codes {
     }
 
     /// Quantises some rows of a matrix on the grids that are there.
-    fn quantise_rows(
+    pub(crate) fn quantise_rows(
         &mut self,
         kernel: &dyn Kernel,
         x: &[f32],
@@ -168,7 +170,7 @@ impl Codes {
         run::for_lines(&mut self.planes[..self.limbs], rows, k, threads, fill);
     }
 
-    fn prepare(&mut self, [n, h, w, c]: [usize; 4], grids: &[RowGrid], per_row: bool) {
+    pub(crate) fn prepare(&mut self, [n, h, w, c]: [usize; 4], grids: &[RowGrid], per_row: bool) {
         let code_max = grids.first().map_or(255, |grid| grid.code_max);
         assert!(grids.iter().all(|grid| grid.code_max == code_max), "one precision a layer");
         self.limbs = (32 - code_max.leading_zeros()).div_ceil(8) as usize;
@@ -179,6 +181,7 @@ impl Codes {
         }
         self.grids.clear();
         self.grids.extend_from_slice(grids);
+        self.beyond.clear();
         (self.per_row, self.images, self.size, self.channels) = (per_row, n, [h, w], c);
     }
 
@@ -206,6 +209,16 @@ impl Codes {
     /// Largest code.
     pub(crate) fn code_max(&self) -> i64 {
         self.grids.first().map_or(255, |grid| i64::from(grid.code_max))
+    }
+
+    /// What lies beyond the codes, in order of place; none of it is 0.
+    pub fn beyond(&self) -> &[Beyond] {
+        &self.beyond
+    }
+
+    /// Largest magnitude of what lies beyond the codes.
+    pub(crate) fn largest_beyond(&self) -> i64 {
+        self.beyond.iter().map(|one| i64::from(one.delta).abs()).max().unwrap_or(0)
     }
 
     /// Images; 1 for a matrix.

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::attention::{Factor, Target};
+use crate::beyond::{Beyond, Hit};
 use crate::pool::Line;
 use crate::range::{Lanes, Range};
 use crate::softmax::Scores;
@@ -123,6 +124,8 @@ pub struct Ending<'a> {
     pub place: Place<'a>,
     /// Their range so far.
     pub lanes: &'a mut Lanes,
+    /// What is added to the sums first, modulo 2^32: as many rows as there are outputs'.
+    pub beyond: Option<&'a [[i32; NR]]>,
 }
 
 impl Ending<'_> {
@@ -139,7 +142,8 @@ impl Ending<'_> {
             Sink::Codes(out, grid) => Sink::Codes(&mut out[start..], grid),
         };
         let place = Place { out, residual: self.place.residual.map(|residual| &residual[start..]), rows, ..self.place };
-        Ending { grids, columns: self.columns, place, lanes: self.lanes }
+        let beyond = self.beyond.map(|beyond| &beyond[first..first + rows]);
+        Ending { grids, columns: self.columns, place, lanes: self.lanes, beyond }
     }
 }
 
@@ -173,6 +177,13 @@ pub mod sealed {
         );
         /// Codes of `x` as limbs, least significant plane first.
         fn quantise(&self, x: &[f32], grid: &RowGrid, planes: &mut [&mut [u8]]);
+        /// Appends what lies beyond the codes of `x`, the first of which is at place `places.0`; may end where `beyond` holds more
+        /// than `places.1`.
+        fn beyond(&self, x: &[f32], grid: &RowGrid, places: (usize, usize), beyond: &mut Vec<Beyond>);
+        /// `sum rne(|x| unit)`, of magnitudes of less than 2^22 units.
+        fn magnitudes(&self, x: &[f32], unit: f32) -> u64;
+        /// `tile[row][c] += (delta * panel[at, c]) << bits` for every hit, modulo 2^32.
+        fn scatter(&self, hits: &[Hit], panel: &[i8], bits: u32, tile: &mut [[i32; NR]]);
         /// Range of `x`.
         fn range(&self, x: &[f32]) -> Range;
         /// Largest value of every window; `finite` says that there is no NaN to keep.

@@ -14,6 +14,7 @@
 //! * [`available`], [`named`], [`select`]: the one list of kernels, and the choice from it (`FPXINT_KERNEL`).
 //! * [`Product`]: a layer packed for running: [`Product::partial`], [`Product::finish`], or [`Product::fused`] for both at once.
 //! * [`Codes`]: activations quantised into limbs, with their borders.
+//! * [`Clipping`]: the rule by which they are clipped, what lies beyond being sparse integers that products include.
 //! * [`Range`]: what the next layer needs to know of a value.
 //! * [`Activation`]: the functions of one value that end a layer, or stand alone.
 //! * [`Attention`], [`Norm`], [`softmax`] and [`sum`]: float operators of encoders, each sum in an order that no vector shows in.
@@ -27,6 +28,7 @@ mod avx2;
 mod avx512vnni;
 #[cfg(target_arch = "x86_64")]
 mod avxvnni;
+mod beyond;
 mod bodies;
 mod buffer;
 mod codes;
@@ -48,6 +50,7 @@ mod x86;
 
 pub use activation::Activation;
 pub use attention::{Attention, Extent, Mask, Operands, Rows};
+pub use beyond::{Beyond, Clipping};
 pub use buffer::Buffer;
 pub use codes::Codes;
 pub use kernel::{Kernel, MR, NR, RowGrid, UnknownKernel, available, named, select};

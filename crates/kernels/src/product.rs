@@ -2,12 +2,14 @@
 
 use std::fmt;
 
+use crate::beyond::Sparse;
 use crate::kernel::{Kernel, MR, NR};
 use crate::panels::Packed;
 use crate::shape::Chunk;
 use crate::{Activation, Codes, Range, Shape, Weights, run};
 
 mod call;
+mod sparse;
 
 use call::Call;
 
@@ -155,9 +157,10 @@ impl Product {
         let call = Call::new(kernel, self, codes).by_tiles();
         let (image_len, block_len) = call.blocks(sums.len(), threads);
         run::map_blocks(sums, image_len, block_len, threads, |image, start, block| {
+            let mut sparse = Sparse::default();
             call.for_runs(image, start, block.len(), |rows, panel, offset| {
                 let mut wide = [[0; NR]; MR];
-                call.wide(rows, panel, &mut wide);
+                call.wide(rows, panel, &mut wide, &mut sparse);
                 let stride = self.shape.channels_out;
                 for (r, row) in wide.iter().enumerate().take(rows.rows) {
                     let width = self.panels[panel].width;
@@ -185,7 +188,7 @@ impl Product {
         assert_eq!(sums.len(), out.len(), "one sum an output");
         let stride = self.shape.channels_out;
         let call = Call::new(kernel, self, codes).by_tiles();
-        call.drive(residual, out, threads, |call, rows, panel, absolute, place, lanes| {
+        call.drive(residual, out, threads, |call, [panel, absolute], rows, place, (lanes, _)| {
             let mut wide = [[0; NR]; MR];
             for (r, row) in wide.iter_mut().enumerate().take(rows.rows) {
                 let width = self.panels[panel].width;
@@ -209,13 +212,13 @@ impl Product {
     ) -> Vec<Range> {
         let call = Call::new(kernel, self, codes);
         if call.narrow {
-            return call.drive(residual, out, threads, |call, rows, panel, _, place, lanes| {
-                call.fused(rows, panel, place, lanes);
+            return call.drive(residual, out, threads, |call, [panel, _], rows, place, buffers| {
+                call.fused(rows, panel, place, buffers);
             });
         }
-        call.by_tiles().drive(residual, out, threads, |call, rows, panel, _, place, lanes| {
+        call.by_tiles().drive(residual, out, threads, |call, [panel, _], rows, place, (lanes, sparse)| {
             let mut wide = [[0; NR]; MR];
-            call.wide(rows, panel, &mut wide);
+            call.wide(rows, panel, &mut wide, sparse);
             call.finish(rows, panel, &wide, place, lanes);
         })
     }

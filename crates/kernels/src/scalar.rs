@@ -1,6 +1,7 @@
 //! `scalar`: plain Rust for any CPU, and the oracle of the vector kernels.
 
 use crate::attention::{self, Factor, Target};
+use crate::beyond::{Beyond, Hit};
 use crate::kernel::{
     Columns, Ending, Grids, Kernel, NR, Pairs, Partial, Place, RowGrid, Tile, WideTile, sealed::Routines,
 };
@@ -67,6 +68,18 @@ impl Routines for Scalar {
 
     fn quantise(&self, x: &[f32], grid: &RowGrid, planes: &mut [&mut [u8]]) {
         bodies::quantise(x, grid, planes);
+    }
+
+    fn beyond(&self, x: &[f32], grid: &RowGrid, places: (usize, usize), beyond: &mut Vec<Beyond>) {
+        bodies::sparse::beyond(x, grid, places, beyond);
+    }
+
+    fn magnitudes(&self, x: &[f32], unit: f32) -> u64 {
+        bodies::sparse::magnitudes(x, unit)
+    }
+
+    fn scatter(&self, hits: &[Hit], panel: &[i8], bits: u32, tile: &mut [[i32; NR]]) {
+        bodies::sparse::scatter(hits, panel, bits, tile);
     }
 
     fn range(&self, x: &[f32]) -> Range {

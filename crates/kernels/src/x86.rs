@@ -48,6 +48,13 @@ macro_rules! x86_kernel {
             $crate::x86::x86_routine!(
                 quantise(x: &[f32], grid: &$crate::kernel::RowGrid, planes: &mut [&mut [u8]]), $crate::bodies::quantise, [$($feature),*]
             );
+            $crate::x86::x86_routine!(
+                beyond(x: &[f32], grid: &$crate::kernel::RowGrid, places: (usize, usize), beyond: &mut Vec<$crate::Beyond>), $crate::bodies::sparse::beyond, [$($feature),*]
+            );
+            $crate::x86::x86_routine!(magnitudes(x: &[f32], unit: f32) -> u64, $crate::bodies::sparse::magnitudes, [$($feature),*]);
+            $crate::x86::x86_routine!(
+                scatter(hits: &[$crate::beyond::Hit], panel: &[i8], bits: u32, tile: &mut [[i32; $crate::NR]]), $crate::bodies::sparse::scatter, [$($feature),*]
+            );
             $crate::x86::x86_routine!(range(x: &[f32]) -> $crate::Range, $crate::bodies::range, [$($feature),*]);
             $crate::x86::x86_routine!(
                 max_pool(line: &$crate::pool::Line<'_>, finite: bool, y: &mut [f32]), $crate::pool::max::<32>, [$($feature),*]

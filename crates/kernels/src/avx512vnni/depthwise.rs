@@ -123,6 +123,9 @@ fn strip_of<const ROWS: usize, const STEPS: u8>(
         in_order!(ROWS, acc);
     }
     let row = line * partials[0].lines.rows() + first + block;
+    if out.has_beyond() {
+        each_row!(ROWS, |R| acc[R] = out.with_beyond::<STEPS>(row + R, acc[R]));
+    }
     let mut rows = out.of_line(line);
     each_row!(ROWS, |R| rows.finish::<STEPS>(row + R, acc[R]));
     out.seen(&rows);

@@ -123,6 +123,8 @@ pub(super) struct Panel<'a> {
     skip: usize,
     skipped: usize,
     rows: usize,
+    /// What is added to the sums first, of [`NR`] channels a row; null where nothing is.
+    beyond: *const i32,
     /// Range so far.
     smallest: [__m512; VECTORS],
     largest: [__m512; VECTORS],
@@ -133,7 +135,7 @@ impl<'a> Panel<'a> {
     #[inline]
     #[target_feature(enable = "avx512f")]
     pub(super) fn new<const STEPS: u8>(ending: &mut Ending<'a>) -> Self {
-        let Ending { grids, columns, place, lanes } = ending;
+        let Ending { grids, columns, place, lanes, beyond } = ending;
         let (rows, width) = (place.rows, place.width);
         let last = rows.saturating_sub(1);
         let end = last * place.stride + last / place.line * place.skip + width;
@@ -143,6 +145,7 @@ impl<'a> Panel<'a> {
         };
         assert!(rows > 0 && (1..=NR).contains(&width) && end <= len, "rows of an output");
         assert!(place.residual.is_none_or(|residual| end <= residual.len()), "rows of a residual");
+        assert!(beyond.is_none_or(|beyond| rows <= beyond.len()), "rows of sparse sums");
         let grid = match grids {
             Grids::Same(grid) => **grid,
             Grids::Each(_) => RowGrid { scale: 0.0, inv: 0.0, inv_wide: 0.0, zero_point: 1, code_max: 0 },
@@ -174,6 +177,7 @@ impl<'a> Panel<'a> {
             codes,
             inv: _mm512_set1_ps(coded.map_or(0.0, |grid| grid.inv)),
             residual: place.residual.map_or(std::ptr::null(), <[f32]>::as_ptr),
+            beyond: beyond.map_or(std::ptr::null(), |beyond| beyond.as_ptr().cast()),
             stride: place.stride,
             line: place.line,
             skip: place.skip,
@@ -231,6 +235,28 @@ impl<'a> Panel<'a> {
                 self.keep::<STEPS>(start, v, y);
             }
         }
+    }
+
+    /// Whether something lies beyond the codes of these rows.
+    #[inline]
+    pub(super) fn has_beyond(&self) -> bool {
+        !self.beyond.is_null()
+    }
+
+    /// Sums of a row with what lies beyond the codes; there must be something.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn with_beyond<const STEPS: u8>(&self, row: usize, [a, b]: [__m512i; VECTORS]) -> [__m512i; VECTORS] {
+        assert!(row < self.rows && self.has_beyond(), "a row of sparse sums");
+        let beyond = self.beyond.wrapping_add(row * NR);
+        // SAFETY: `new` checked `rows` rows of `NR` sums, and the assertion above that this is one of them.
+        let low = unsafe { _mm512_loadu_si512(beyond.cast()) };
+        // SAFETY: as above, for the other half of the row.
+        let high = unsafe { _mm512_loadu_si512(beyond.wrapping_add(16).cast()) };
+        // Depthwise sums that become codes are not put in order.
+        let ordered = STEPS & DEPTHWISE == 0 || STEPS & CODES == 0;
+        let [low, high] = if ordered { [low, high] } else { quads([low, high]) };
+        [_mm512_add_epi32(a, low), _mm512_add_epi32(b, high)]
     }
 
     /// 16 outputs, which the range then includes. Those beyond the width are 0, or the least there is.

@@ -1,6 +1,7 @@
 //! One call of a product: which outputs are made at once, and from which codes and weights.
 
 use super::{Product, Residual};
+use crate::beyond::Sparse;
 use crate::kernel::{Columns, Ending, Kernel, MR, NR, Pairs, Partial, Place, Sink, Tile, WideTile};
 use crate::panels::{Packed, panel_len};
 use crate::range::Lanes;
@@ -49,14 +50,14 @@ struct Aligned(Lanes);
 
 /// One call: codes and where their windows lie.
 pub(super) struct Call<'a> {
-    kernel: &'a dyn Kernel,
-    product: &'a Product,
-    codes: &'a Codes,
-    taps: Taps,
+    pub(super) kernel: &'a dyn Kernel,
+    pub(super) product: &'a Product,
+    pub(super) codes: &'a Codes,
+    pub(super) taps: Taps,
     /// Pixels of a line, bytes from pixel to pixel and from line to line.
     line: usize,
-    pixel_stride: usize,
-    line_stride: usize,
+    pub(super) pixel_stride: usize,
+    pub(super) line_stride: usize,
     /// Complete sums fit i32, and are made of `pairs`.
     pub narrow: bool,
     pairs: Vec<Pair>,
@@ -79,24 +80,24 @@ pub(super) struct Rows {
 }
 
 impl<'a> Call<'a> {
-    /// Runs `part(call, rows, panel, absolute offset, place, lanes)` for every part of the output.
+    /// Runs `part(call, [panel, absolute offset], rows, place, (range, buffers))` for every part of the output.
     pub(super) fn drive(
         mut self,
         residual: Option<Residual<'_>>,
         out: &mut [f32],
         threads: usize,
-        part: impl Fn(&Self, Rows, usize, usize, Place<'_>, &mut Lanes) + Sync,
+        part: impl Fn(&Self, [usize; 2], Rows, Place<'_>, (&mut Lanes, &mut Sparse)) + Sync,
     ) -> Vec<Range> {
         assert!(residual.is_none_or(|r| r.values.len() == out.len()), "a residual has the shape of the output");
         self.finite = self.outputs_are_finite(residual.map_or(0.0, |residual| residual.largest));
         let (image_len, block_len) = self.blocks(out.len(), threads);
         let parts = run::map_blocks(out, image_len, block_len, threads, |image, start, block| {
-            let mut lanes = Aligned(Lanes::EMPTY);
+            let (mut lanes, mut sparse) = (Aligned(Lanes::EMPTY), Sparse::default());
             self.for_runs(image, start, block.len(), |rows, panel, offset| {
                 let absolute = image * image_len + start + offset;
                 let residual = residual.map(|residual| &residual.values[absolute..]);
                 let place = self.place(rows, panel, Sink::Floats(&mut block[offset..]), residual);
-                part(&self, rows, panel, absolute, place, &mut lanes.0);
+                part(&self, [panel, absolute], rows, place, (&mut lanes.0, &mut sparse));
             });
             lanes.0.range()
         });
@@ -131,12 +132,12 @@ impl<'a> Call<'a> {
             let inner = &mut codes[top * line..(top + height) * line];
             let len = inner.len();
             let parts = run::map_blocks(inner, len, block, threads, |_, start, codes| {
-                let mut lanes = Aligned(Lanes::EMPTY);
+                let (mut lanes, mut sparse) = (Aligned(Lanes::EMPTY), Sparse::default());
                 let (first, lines) = (start / line, codes.len() / line);
                 self.for_runs(image, first * width * channels, lines * width * channels, |rows, panel, offset| {
                     let start = offset + offset / (width * channels) * skip + left * channels;
                     let place = self.place(rows, panel, Sink::Codes(&mut codes[start..], &grid), None);
-                    self.fused(rows, panel, Place { skip, ..place }, &mut lanes.0);
+                    self.fused(rows, panel, Place { skip, ..place }, (&mut lanes.0, &mut sparse));
                 });
                 lanes.0.range()
             });
@@ -153,8 +154,9 @@ impl<'a> Call<'a> {
         let flat = shape.is_pointwise();
         let (digits, bits) = product.packed.digits();
         let planes = codes.planes().len();
-        let single = (digits, planes) == (1, 1);
-        let fits = single || codes.code_max().saturating_mul(product.largest) <= i64::from(i32::MAX);
+        let (single, beyond) = ((digits, planes) == (1, 1), codes.largest_beyond());
+        let largest = (codes.code_max() + beyond).saturating_mul(product.largest);
+        let fits = (single && beyond == 0) || largest <= i64::from(i32::MAX);
         Self {
             kernel,
             product,
@@ -166,7 +168,8 @@ impl<'a> Call<'a> {
             narrow: fits && digits <= 3 && product.chunks.len() == 1 && product.shift == 0 && product.means.is_empty(),
             pairs: pairs(digits, planes, bits),
             finite: false,
-            run: if shape.is_depthwise() { usize::MAX } else { RUN },
+            // Sparse sums of many rows would leave the first-level cache.
+            run: if shape.is_depthwise() && beyond == 0 { usize::MAX } else { RUN },
             lines: usize::MAX,
         }
     }
@@ -249,9 +252,10 @@ impl<'a> Call<'a> {
     }
 
     /// The products of a layer, added up in i32, and their epilogue.
-    pub(super) fn fused(&self, rows: Rows, panel: usize, place: Place<'_>, lanes: &mut Lanes) {
+    pub(super) fn fused(&self, rows: Rows, panel: usize, place: Place<'_>, (lanes, sparse): (&mut Lanes, &mut Sparse)) {
         let grids = self.codes.grids(rows.image, rows.first, rows.rows * rows.lines);
-        let ending = Ending { grids, columns: self.columns(panel), place, lanes };
+        let beyond = self.sparse_sums(rows, panel, sparse);
+        let ending = Ending { grids, columns: self.columns(panel), place, lanes, beyond };
         // Arrays by the number of pairs, which is that of limbs by limbs: nothing is allocated here.
         macro_rules! by_count {
             ($fused:ident, $part:path, [$($count:literal)*]) => {
@@ -298,8 +302,9 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Complete sums: all digits, planes and chunks, less the zero point's part, shifted, plus the means' part.
-    pub(super) fn wide(&self, rows: Rows, panel: usize, wide: &mut WideTile) {
+    /// Complete sums: all digits, planes and chunks, less the zero point's part, plus that of what lies beyond the codes, shifted,
+    /// plus the means' part.
+    pub(super) fn wide(&self, rows: Rows, panel: usize, wide: &mut WideTile, sparse: &mut Sparse) {
         let product = self.product;
         let (digits, digit_bits) = product.packed.digits();
         let whole = [Chunk { taps: 0..self.taps.offsets().len(), from: 0, depth: 0 }];
@@ -317,11 +322,13 @@ impl<'a> Call<'a> {
                 }
             }
         }
+        let lost = self.add_sparse(rows, panel, wide, sparse);
         let grids = self.codes.grids(rows.image, rows.first, rows.rows);
         let sums = &product.sums[panel * NR..][..NR];
         for (r, wide) in wide.iter_mut().enumerate().take(rows.rows) {
             let zero_point = i64::from(grids.row(r).zero_point);
-            let total = if product.means.is_empty() { 0 } else { self.window_sum(rows, r, panel, zero_point) };
+            let total =
+                if product.means.is_empty() { 0 } else { lost[r] + self.window_sum(rows, r, panel, zero_point) };
             for (c, (wide, &column)) in wide.iter_mut().zip(sums).enumerate().take(product.panels[panel].width) {
                 let mean = product.means.get(product.panels[panel].channel + c).copied().unwrap_or(0);
                 *wide = ((*wide - zero_point * column) << product.shift) + mean * total;

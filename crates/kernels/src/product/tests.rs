@@ -6,6 +6,7 @@ use fpxint_reference::{
     Convolution, Pattern, adversarial_i8, adversarial_i16, adversarial_u8, convolution, gemm, sizes,
 };
 
+mod beyond;
 mod coded;
 
 /// A grid on which the value of code `u` is `u - zp`, so that any codes can be fed in as floats.

@@ -1,0 +1,93 @@
+//! Loops over what lies beyond the codes of clipped activations.
+
+use crate::beyond::{Beyond, Hit};
+use crate::kernel::{NR, RowGrid};
+
+use super::{ROUND, ROUND_WIDE};
+
+/// Appends what lies beyond the codes of `x`, on a grid with a scale; the first code is at place `first`. Ends where `beyond` holds
+/// more than `most`.
+#[inline(always)]
+pub(crate) fn beyond(x: &[f32], grid: &RowGrid, (first, most): (usize, usize), beyond: &mut Vec<Beyond>) {
+    let RowGrid { inv, inv_wide, zero_point, code_max, .. } = *grid;
+    let places = (first, most);
+    if code_max < 1 << 12 {
+        let code = |x: f32| (x * inv + ROUND).to_bits().wrapping_sub(ROUND.to_bits()) as i32;
+        return outside(x, |x| code(x).wrapping_add(zero_point), code_max, places, beyond);
+    }
+    let code = |x: f32| (f64::from(x) * inv_wide + ROUND_WIDE).to_bits().wrapping_sub(ROUND_WIDE.to_bits()) as i32;
+    outside(x, |x| code(x).wrapping_add(zero_point), code_max, places, beyond);
+}
+
+/// Appends what integers have beyond `0 ..= code_max`.
+#[inline(always)]
+fn outside(
+    x: &[f32],
+    integer: impl Fn(f32) -> i32,
+    code_max: i32,
+    (first, most): (usize, usize),
+    beyond: &mut Vec<Beyond>,
+) {
+    let mut one = |x: &[f32; NR], place: usize| {
+        let integers = x.map(&integer);
+        // As u32 a negative integer is larger than any code.
+        let largest = integers.iter().fold(0, |largest, &integer| largest.max(integer as u32));
+        if largest > code_max as u32 {
+            for (c, &integer) in integers.iter().enumerate() {
+                if integer as u32 > code_max as u32 {
+                    let delta = integer - integer.clamp(0, code_max);
+                    beyond.push(Beyond { at: place + c, delta });
+                }
+            }
+        }
+        beyond.len() <= most
+    };
+    let (rows, rest) = x.as_chunks::<NR>();
+    for (i, row) in rows.iter().enumerate() {
+        if !one(row, first + i * NR) {
+            return;
+        }
+    }
+    // Zeros have a code.
+    let mut last = [0f32; NR];
+    last[..rest.len()].copy_from_slice(rest);
+    one(&last, first + rows.len() * NR);
+}
+
+/// `sum rne(|x| unit)`, each less than 2^22.
+#[inline(always)]
+pub(crate) fn magnitudes(x: &[f32], unit: f32) -> u64 {
+    /// Values whose sums fit the 32 bits of their lanes.
+    const PART: usize = NR << 9;
+    let integer = |x: f32| (x.abs() * unit + ROUND).to_bits().wrapping_sub(ROUND.to_bits());
+    let mut total = 0u64;
+    for x in x.chunks(PART) {
+        let (rows, rest) = x.as_chunks::<NR>();
+        let mut lanes = [0u32; NR];
+        for row in rows {
+            for (lane, &x) in lanes.iter_mut().zip(row) {
+                *lane += integer(x);
+            }
+        }
+        for (lane, &x) in lanes.iter_mut().zip(rest) {
+            *lane += integer(x);
+        }
+        total += lanes.iter().map(|&lane| u64::from(lane)).sum::<u64>();
+    }
+    total
+}
+
+/// `tile[row][c] += (delta * panel[at, c]) << bits` for every hit, modulo 2^32.
+#[inline(always)]
+pub(crate) fn scatter(hits: &[Hit], panel: &[i8], bits: u32, tile: &mut [[i32; NR]]) {
+    let (steps, _) = panel.as_chunks::<{ 4 * NR }>();
+    for &Hit { row, at, delta } in hits {
+        let (quads, _) = steps[at / 4].as_chunks::<4>();
+        // The depth's byte of every four to the top, and back with its sign.
+        let (lift, delta) = (24 - 8 * (at % 4) as u32, delta << bits);
+        for (sum, &quad) in tile[row].iter_mut().zip(quads) {
+            let weight = i32::from_le_bytes(quad.map(|byte| byte as u8)) << lift >> 24;
+            *sum = sum.wrapping_add(weight.wrapping_mul(delta));
+        }
+    }
+}
