@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use fpxint::{Clip, Granularity, Precision, Rounding};
+use fpxint::{ActivationClip, Clip, Granularity, Precision, Rounding};
 use regex::Regex;
 
 use crate::data::mnli::Label;
@@ -116,6 +116,10 @@ pub(crate) struct Method {
     /// weights have fewer than eight bits]
     #[arg(long, value_name = "none|laplace|mse", value_parser = clip)]
     pub clip: Option<Clip>,
+    /// Clip activations, what lies beyond becoming a sparse integer part: none or laplace [default: none, or what the artefact
+    /// states; of plans: laplace where it pays]
+    #[arg(long, value_name = "none|laplace", value_parser = activation_clip)]
+    pub activation_clip: Option<ActivationClip>,
     /// Correct biases by the mean error of the weights, the means of activations being those of synthetic inputs: none or
     /// synthetic [default: none; of plans: synthetic]
     #[arg(long, value_name = "none|synthetic", value_parser = correction)]
@@ -123,7 +127,7 @@ pub(crate) struct Method {
 }
 
 impl Method {
-    /// The first flag that was given.
+    /// The first flag that was given of those that are matters of the expansion.
     pub(crate) fn given(&self) -> Option<&'static str> {
         let rounding = self.rounding.map(|_| "--rounding");
         rounding.or(self.clip.map(|_| "--clip")).or(self.bias_correction.map(|_| "--bias-correction"))
@@ -170,6 +174,10 @@ fn correction(text: &str) -> Result<bool, String> {
         "synthetic" => Ok(true),
         _ => Err("is not none or synthetic".to_owned()),
     }
+}
+
+fn activation_clip(text: &str) -> Result<ActivationClip, String> {
+    ActivationClip::named(text).ok_or_else(|| "is not none or laplace".to_owned())
 }
 
 fn granularity(text: &str) -> Result<Granularity, String> {

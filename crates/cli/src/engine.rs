@@ -47,6 +47,7 @@ pub(crate) fn load_read(
         activations,
         rounding: precisions.method.rounding.unwrap_or_default(),
         clip: precisions.method.clip.unwrap_or_default(),
+        activation_clip: precisions.method.activation_clip,
         means: planning::means(common, source, precisions.method.bias_correction == Some(true))?,
         weight_terms: precisions.weight_terms,
         activation_terms: precisions.activation_terms,
@@ -95,6 +96,7 @@ fn chosen(source: &fpxint_onnx::Model, path: &Path, precisions: &Precisions) -> 
     let file = path.display();
     let terms = precisions.weight_terms.is_some() || precisions.activation_terms.is_some();
     let method = precisions.method.given();
+    let for_integers = method.or(precisions.method.activation_clip.map(|_| "--activation-clip"));
     if source.is_artefact() {
         if let Some(flag) = method {
             bail!("{file} is expanded already, and {flag} is a matter of the expansion");
@@ -111,7 +113,7 @@ fn chosen(source: &fpxint_onnx::Model, path: &Path, precisions: &Precisions) -> 
         (None | Some(Format::Fp32), None | Some(Format::Fp32)) if terms => {
             bail!("{file} is not expanded: pass --weights and --activations with --weight-terms and --activation-terms")
         }
-        (None | Some(Format::Fp32), None | Some(Format::Fp32)) => match method {
+        (None | Some(Format::Fp32), None | Some(Format::Fp32)) => match for_integers {
             Some(flag) => bail!("{file} is not expanded: pass --weights and --activations with {flag}"),
             None => Ok(None),
         },

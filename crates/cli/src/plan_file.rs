@@ -3,13 +3,13 @@
 //! ```toml
 //! version = 1
 //! bias_correction = true
-//! default = { weights = "int4x2", activations = "int4x2", rounding = "sum", clip = "none" }
+//! default = { weights = "int4x2", activations = "int4x2", rounding = "sum", clip = "none", activation_clip = "none" }
 //!
 //! [layers]
-//! "Conv_1" = { weights = "int4x3", activations = "int4x2" }
+//! "Conv_1" = { weights = "int4x3", activations = "int4x2", activation_clip = "laplace" }
 //! ```
 //!
-//! `bias_correction`, `rounding` and `clip` may be left out; a layer's are then those of `default`.
+//! `bias_correction`, `rounding`, `clip` and `activation_clip` may be left out; a layer's are then those of `default`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -17,7 +17,7 @@ use std::io;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use fpxint::{Clip, LayerPrecision, Plan, Precision, Rounding};
+use fpxint::{ActivationClip, Clip, LayerPrecision, Plan, Precision, Rounding};
 use serde::{Deserialize, Deserializer, de};
 
 /// Version of the form of the file.
@@ -48,6 +48,8 @@ struct Entry {
     rounding: Option<Rounding>,
     #[serde(default, deserialize_with = "clip")]
     clip: Option<Clip>,
+    #[serde(default, deserialize_with = "activation_clip")]
+    activation_clip: Option<ActivationClip>,
 }
 
 fn precision<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Precision, D::Error> {
@@ -67,6 +69,12 @@ fn clip<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Clip>, D::E
     named.map(Some).ok_or_else(|| de::Error::custom(format!("`{text}` is not none, laplace or mse")))
 }
 
+fn activation_clip<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ActivationClip>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let named = ActivationClip::named(&text);
+    named.map(Some).ok_or_else(|| de::Error::custom(format!("`{text}` is not none or laplace")))
+}
+
 impl Entry {
     /// What it says of a layer; what it leaves out is as in `otherwise`.
     fn precision(self, otherwise: LayerPrecision) -> LayerPrecision {
@@ -75,6 +83,7 @@ impl Entry {
             activations: self.activations,
             rounding: self.rounding.unwrap_or(otherwise.rounding),
             clip: self.clip.unwrap_or(otherwise.clip),
+            activation_clip: self.activation_clip.unwrap_or(otherwise.activation_clip),
         }
     }
 }
@@ -123,7 +132,7 @@ pub(crate) fn write(path: &Path, plan: &Plan, names: &[&str], remark: &str) -> R
 }
 
 fn text(plan: &Plan, names: &[&str], remark: &str) -> String {
-    let LayerPrecision { rounding, clip, .. } = plan.default;
+    let LayerPrecision { rounding, clip, activation_clip, .. } = plan.default;
     let pair = |p: LayerPrecision| format!("weights = \"{}\", activations = \"{}\"", p.weights, p.activations);
     let entry = |p: LayerPrecision| {
         let mut text = pair(p);
@@ -133,11 +142,16 @@ fn text(plan: &Plan, names: &[&str], remark: &str) -> String {
         if p.clip != clip {
             let _ = write!(text, ", clip = \"{}\"", p.clip);
         }
+        if p.activation_clip != activation_clip {
+            let _ = write!(text, ", activation_clip = \"{}\"", p.activation_clip.name());
+        }
         text
     };
     let mut text = format!("# {remark}\nversion = {VERSION}\nbias_correction = {}\n", plan.corrected);
     let default = pair(plan.default);
-    let _ = write!(text, "default = {{ {default}, rounding = \"{rounding}\", clip = \"{clip}\" }}\n\n[layers]\n");
+    let method =
+        format!("rounding = \"{rounding}\", clip = \"{clip}\", activation_clip = \"{}\"", activation_clip.name());
+    let _ = write!(text, "default = {{ {default}, {method} }}\n\n[layers]\n");
     let quoted = |name: &str| toml::Value::String(name.to_owned()).to_string();
     let listed = names.iter().filter_map(|name| plan.layers.get_key_value(*name));
     for (name, &precision) in listed {
@@ -156,13 +170,16 @@ mod tests {
 
     fn pair(weights: &str, activations: &str) -> LayerPrecision {
         let (weights, activations) = (weights.parse().unwrap(), activations.parse().unwrap());
-        LayerPrecision { weights, activations, rounding: Rounding::Nearest, clip: Clip::None }
+        let activation_clip = ActivationClip::None;
+        LayerPrecision { weights, activations, rounding: Rounding::Nearest, clip: Clip::None, activation_clip }
     }
 
     #[test]
     fn a_plan_comes_back_as_it_was() {
         let names = ["b", "a.weight", "with \"quotes\" and \\", "/x/y_1", "tab\t", "two\nlines", "Ünï", "'single'", ""];
-        let other = LayerPrecision { rounding: Rounding::Sum, clip: Clip::Mse, ..pair("int2x1", "int8x2") };
+        let activation_clip = ActivationClip::Laplace;
+        let other =
+            LayerPrecision { rounding: Rounding::Sum, clip: Clip::Mse, activation_clip, ..pair("int2x1", "int8x2") };
         let choices = [pair("int4x3", "int4x2"), other];
         let layers = names.iter().enumerate().map(|(i, name)| ((*name).to_owned(), choices[i % 2]));
         let default = LayerPrecision { clip: Clip::Laplace, ..pair("int4x2", "int4x3") };
@@ -197,6 +214,10 @@ mod tests {
             (layers("a = { weights = \"int4x2\" }"), &["line 4", "activations"]),
             (layers("a = { weights = \"int4\", activations = \"int4x2\" }"), &["line 4", "`int4`"]),
             (layers("a = { weights = \"int9x1\", activations = \"int4x2\" }"), &["line 4", "2 to 8 bits"]),
+            (
+                layers("a = { weights = \"int4x2\", activations = \"int4x2\", activation_clip = \"mse\" }"),
+                &["line 4", "mse"],
+            ),
             (layers("\na = { weights = \"int4x2\", activations = 8 }"), &["line 5", "string"]),
             (layers("a = { weights = \"int4x2\", activations = \"int4x2\", x = 1 }"), &["line 4", "x"]),
             (layers(&"a = { weights = \"int4x2\", activations = \"int4x2\" }\n".repeat(2)), &["line 5", "duplicate"]),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use fpxint::{
-    Clip, Goal, Granularity, LayerOptions, LayerPrecision, Means, Plan, Precision, Rounding, Settings, Way, choose,
+    Goal, Granularity, LayerOptions, LayerPrecision, Means, Plan, Precision, Rounding, Settings, Way, choose,
 };
 use fpxint_onnx::Model;
 use fpxint_runtime::{Measurement, Port, Value, input_means};
@@ -72,7 +72,8 @@ impl Request<'_> {
     fn default(&self, rounding: Rounding) -> Result<LayerPrecision> {
         let precision = Precision::new(4, 2)?;
         let (rounding, clip) = (self.method.rounding.unwrap_or(rounding), self.method.clip.unwrap_or_default());
-        Ok(LayerPrecision { weights: precision, activations: precision, rounding, clip })
+        let activation_clip = self.method.activation_clip.unwrap_or_default();
+        Ok(LayerPrecision { weights: precision, activations: precision, rounding, clip, activation_clip })
     }
 }
 
@@ -163,10 +164,11 @@ fn measured(
     let survey = fpxint_runtime::survey(model)?;
     let sizes = Sizes { batch: batch(&survey.macs), sequence: SEQUENCE };
     let runs = [inputs::synthetic(&survey.inputs, sizes, SEED)?];
-    let LayerPrecision { weights, activations, rounding, .. } = request.default(Rounding::Sum)?;
-    let base = Settings { weights, activations, granularity: request.granularity, rounding, clip: Clip::None };
-    let clip = request.method.clip;
-    let measurement = Measurement { goal, base, clip, runs: &runs, means, threads: common.threads() };
+    let LayerPrecision { weights, activations, rounding, clip, activation_clip } = request.default(Rounding::Sum)?;
+    let granularity = request.granularity;
+    let base = Settings { weights, activations, granularity, rounding, clip, activation_clip };
+    let Method { clip, activation_clip, .. } = request.method;
+    let measurement = Measurement { goal, base, clip, activation_clip, runs: &runs, means, threads: common.threads() };
     let bar = progress::bar(common, "planning", model.layers().len());
     let layers = measurement.layers(model, &|done, _| bar.set_position(done as u64));
     bar.finish_and_clear();

@@ -8,6 +8,7 @@
 //! * [`Precision`]: bits per term and number of terms, written `int4x2`.
 //! * [`Series`]: the expansion of a weight tensor, its bound for every prefix, and its integers.
 //! * [`Grid`]: the expansion of activations at run time, one grid per row or image.
+//! * [`Saturated`]: the same with what lies beyond a clip, [`ActivationClip`], as a sparse integer part.
 //! * [`expand_layer`]: a layer's weights to an [`ExpandedLayer`].
 //! * [`Plan`]: precisions layer by layer; [`choose`](choose()) is the planner.
 //! * [`Reduce`]: where the partial sums of basis models are added.
@@ -33,6 +34,7 @@ pub use expand::clip::Clip;
 pub use expand::correction::{Means, expand_corrected};
 pub use expand::layer::{ExpandedLayer, Settings, expand_layer, into_expanded};
 pub use expand::model::{Members, basis_weight};
+pub use expand::saturate::{ActivationClip, Magnitudes, Saturated};
 pub use expand::tensor::{Granularity, Method, expand_tensor, expand_tensor_by};
 pub use layer::{ConvGeometry, Geometry, Layer, MatMulGeometry, Padding, Weight};
 pub use limbs::{balanced_limbs, balanced_words, limb_count};

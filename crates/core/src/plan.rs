@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 pub use choose::{ActivationOption, Goal, LayerOptions, Way, WeightOption, choose};
 
-use crate::{Clip, Precision, Rounding, Settings};
+use crate::{ActivationClip, Clip, Precision, Rounding, Settings};
 
 /// Precisions of one layer, and how its weights reach theirs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub struct LayerPrecision {
     pub rounding: Rounding,
     /// Which of its weights lie beyond the terms.
     pub clip: Clip,
+    /// How the activations are clipped.
+    pub activation_clip: ActivationClip,
 }
 
 /// The precisions of every layer of a model, by name.
@@ -41,8 +43,8 @@ impl Plan {
 
     /// The settings of a layer: what the plan says of it, and everything else as in `base`.
     pub fn settings(&self, layer: &str, base: Settings) -> Settings {
-        let LayerPrecision { weights, activations, rounding, clip } = self.of(layer);
-        Settings { weights, activations, rounding, clip, ..base }
+        let LayerPrecision { weights, activations, rounding, clip, activation_clip } = self.of(layer);
+        Settings { weights, activations, rounding, clip, activation_clip, ..base }
     }
 
     /// The first layer it lists that is not among `names`.

@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 
-use fpxint::{Geometry, Packed, Precision, Rounding, Scales, Series};
+use fpxint::{ActivationClip, Geometry, Packed, Precision, Rounding, Scales, Series};
 use serde::{Deserialize, Serialize};
 
 use crate::constants::Constant;
@@ -47,6 +47,9 @@ pub(crate) struct Record {
     /// Rule by which the integers were rounded, where it is not `nearest`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rounding: Option<String>,
+    /// Rule by which the activations are clipped, where it is not `none`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activation_clip: Option<String>,
 }
 
 /// A record whose precisions are parsed.
@@ -56,6 +59,7 @@ pub(crate) struct Known {
     pub activations: Precision,
     pub means: Vec<Vec<i64>>,
     pub rounding: Rounding,
+    pub activation_clip: ActivationClip,
 }
 
 /// The `fpxint.` part of a model's metadata.
@@ -90,7 +94,10 @@ impl Metadata {
                 let rounding = record.rounding.as_deref().unwrap_or_default();
                 let rounding = if rounding.is_empty() { Some(Rounding::Nearest) } else { Rounding::named(rounding) };
                 let rounding = rounding.ok_or_else(|| fault("its rounding is unknown".to_owned()))?;
-                metadata.layers.insert(record.name, Known { weights, activations, means: record.means, rounding });
+                let clip = record.activation_clip.as_deref().map_or(Some(ActivationClip::None), ActivationClip::named);
+                let activation_clip = clip.ok_or_else(|| fault("the clip of its activations is unknown".to_owned()))?;
+                let known = Known { weights, activations, means: record.means, rounding, activation_clip };
+                metadata.layers.insert(record.name, known);
             }
         }
         Ok(metadata)

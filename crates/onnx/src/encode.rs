@@ -8,7 +8,9 @@ use std::io;
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
-use fpxint::{ExpandedLayer, Geometry, Precision, Rounding, Settings, expand_layer, pack, packed_len, unpack};
+use fpxint::{
+    ActivationClip, ExpandedLayer, Geometry, Precision, Rounding, Settings, expand_layer, pack, packed_len, unpack,
+};
 
 use crate::Model;
 
@@ -19,6 +21,7 @@ pub struct EncodedLayer {
     pub(crate) geometry: Geometry,
     pub(crate) weights: Precision,
     pub(crate) activations: Precision,
+    pub(crate) activation_clip: ActivationClip,
     /// Bits that a digit is packed in: 2, 4 or 8.
     pub(crate) storage: u32,
     /// Empty once dropped.
@@ -54,6 +57,7 @@ pub fn encode(layer: &ExpandedLayer) -> EncodedLayer {
         geometry: layer.geometry.clone(),
         weights,
         activations: layer.activations,
+        activation_clip: layer.activation_clip,
         storage,
         settings: None,
         terms: orders.clone().map(|i| pack(&layer.weight.term(i), storage).into()).collect(),

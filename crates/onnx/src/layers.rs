@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use fpxint::{Geometry, Precision};
+use fpxint::{ActivationClip, Geometry, Precision};
 
 use crate::artefact::{Metadata, Pattern, SeriesPlan};
 use crate::constants::Constant;
@@ -44,6 +44,7 @@ pub(crate) struct Plan {
     /// The value that the layer with all its folds makes.
     pub output: String,
     pub activations: Option<Precision>,
+    pub activation_clip: ActivationClip,
 }
 
 /// What a graph holds.
@@ -143,9 +144,21 @@ impl Finder<'_> {
             (None, Some(constant)) => Source::Float(constant),
             (None, None) => return Ok(()),
         };
-        let activations = record.map(|r| r.activations).filter(|_| matches!(source, Source::Series(_)));
+        let record = record.filter(|_| matches!(source, Source::Series(_)));
         let (absorbed, output) = (Vec::new(), output.clone());
-        let mut plan = Plan { node: at, name, op_type, geometry, source, dtype, folds, absorbed, output, activations };
+        let mut plan = Plan {
+            node: at,
+            name,
+            op_type,
+            geometry,
+            source,
+            dtype,
+            folds,
+            absorbed,
+            output,
+            activations: record.map(|r| r.activations),
+            activation_clip: record.map_or(ActivationClip::None, |r| r.activation_clip),
+        };
         absorb(self.index, &mut plan);
         self.found.plans.push(plan);
         Ok(())

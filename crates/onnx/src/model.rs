@@ -3,7 +3,7 @@
 use std::{collections::HashSet, fs::File, io::Read, path::Path};
 
 use bytes::Bytes;
-use fpxint::{Geometry, Layer, Precision, Weight};
+use fpxint::{ActivationClip, Geometry, Layer, Precision, Weight};
 use prost::Message;
 
 use crate::artefact::Metadata;
@@ -30,6 +30,8 @@ pub struct LayerInfo {
     pub weights: Option<Precision>,
     /// Precision of the activations, where an artefact states it.
     pub activations: Option<Precision>,
+    /// How they are clipped, where an artefact states it.
+    pub activation_clip: ActivationClip,
     /// Number of weights.
     pub elements: usize,
     /// Name of the value that enters it.
@@ -188,6 +190,7 @@ fn info(plan: &Plan, graph: &GraphProto) -> LayerInfo {
         geometry: plan.geometry.clone(),
         weights,
         activations: plan.activations,
+        activation_clip: plan.activation_clip,
         elements: plan.geometry.weight_shape().iter().product(),
         input: input(&graph.node[plan.node], 0).unwrap_or("").to_owned(),
         output: plan.output.clone(),

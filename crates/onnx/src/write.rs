@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use fpxint::Rounding;
+use fpxint::{ActivationClip, Rounding};
 
 use crate::artefact::{LAYER_KEY, Record, VERSION, VERSION_KEY};
 use crate::assemble::{Names, in_float, rebuild_named};
@@ -296,6 +296,9 @@ fn metadata(model: &Model, encoded: &[Option<&EncodedLayer>]) -> Vec<StringStrin
             activations: layer.activations.to_string(),
             bounds: layer.bounds.clone(),
             means: layer.means.clone(),
+            activation_clip: Some(layer.activation_clip)
+                .filter(|clip| *clip != ActivationClip::None)
+                .map(|clip| clip.name().to_owned()),
             rounding: Some(layer.rounding).filter(|r| *r != Rounding::Nearest).map(|r| r.name().to_owned()),
         };
         let json = serde_json::to_string(&record).expect("a record of strings and numbers is JSON");

@@ -24,3 +24,8 @@ pub fn quantise_symmetric(x: &[f32], scale: f32) -> Vec<i32> {
     };
     x.iter().map(nearest).collect()
 }
+
+/// Largest magnitude of some values, in f64.
+pub fn spread(x: &[f32]) -> f64 {
+    x.iter().map(|&v| f64::from(v).abs()).fold(0.0, f64::max)
+}

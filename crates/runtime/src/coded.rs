@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use fpxint::Geometry;
+use fpxint::{ActivationClip, Geometry};
 use fpxint_kernels::{Activation, Codes, Range};
 
 use crate::Model;
@@ -114,13 +114,15 @@ impl Model {
         let coding = |&reader: &usize| match &self.layers[reader].geometry {
             Geometry::Conv(g) => {
                 let [_, h, w, _] = image_size(g, shape);
-                Some(Coding { pads: Some(g.pads([h, w])), activations: self.layers[reader].activations })
+                let Layer { activations, clip, .. } = self.layers[reader];
+                Some(Coding { pads: Some(g.pads([h, w])), activations, clip })
             }
             Geometry::MatMul(_) => None,
         };
         let (&first, rest) = readers.split_first()?;
         let wanted = coding(&first)?;
-        let one_byte = wanted.activations.total_bits() <= 8;
+        // Where to clip is known only of values.
+        let one_byte = wanted.activations.total_bits() <= 8 && wanted.clip == ActivationClip::None;
         let Geometry::Conv(g) = &self.layers[first].geometry else { return None };
         let alike = one_byte && rest.iter().all(|reader| coding(reader) == Some(wanted));
         alike.then(|| (wanted, image_size(g, shape), first))

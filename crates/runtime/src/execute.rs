@@ -1,6 +1,8 @@
 //! Running a plan: steps in order over slots whose buffers are reused.
 
-use fpxint::{ConvGeometry, Geometry};
+use std::sync::atomic::Ordering;
+
+use fpxint::{ActivationClip, ConvGeometry, Geometry};
 use fpxint_kernels::{Codes, Range, Residual, global_average};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::*;
@@ -148,6 +150,11 @@ impl Model {
         let input = made(slots, step.inputs[0])?;
         let shape = output_shape(&layer.geometry, input.shape())?;
         let (coding, codes) = self.codes(layer, input, scratch)?;
+        if layer.clip != ActivationClip::None {
+            let values = made(slots, step.inputs[0])?.shape().iter().product::<usize>();
+            layer.entered[0].fetch_add(values as u64, Ordering::Relaxed);
+            layer.entered[1].fetch_add(codes.beyond().len() as u64, Ordering::Relaxed);
+        }
         if let (1, None) = (step.inputs.len(), &self.worker)
             && let Some(out) = self.coded(index, step, (&codes, &shape), scratch)
         {
@@ -187,34 +194,39 @@ impl Model {
             Geometry::Conv(g) => Some((image_size(g, input.shape()), g)),
         };
         let pads = images.map(|([_, h, w, _], g)| g.pads([h, w]));
-        let coding = Coding { pads, activations: layer.activations };
+        let coding = Coding { pads, activations: layer.activations, clip: layer.clip };
         if let Some(known) = input.codes.iter().position(|(known, _)| *known == coding) {
             return Ok(input.codes.swap_remove(known));
         }
         let x = input.floats()?;
+        let (kernel, threads, clips) = (self.kernel, scratch.threads, layer.clip != ActivationClip::None);
         let mut codes = scratch.codes.pop().unwrap_or_default();
         let grids = &mut scratch.grids;
         grids.clear();
         match (images, pads) {
             (Some((size, _)), Some(pads)) => {
                 let unknown = input.ranges.is_none();
-                let measured =
-                    unknown.then(|| Codes::ranges(self.kernel, x, x.len() / size[0].max(1), scratch.threads));
-                let ranges = input.ranges.as_ref().or(measured.as_ref());
-                grids.extend(ranges.into_iter().flatten().map(|&range| layer.grid(range)));
-                codes.fill_images(self.kernel, x, size, pads, grids, scratch.threads);
+                let measured = unknown.then(|| Codes::ranges(kernel, x, x.len() / size[0].max(1), threads));
+                let ranges = input.ranges.as_ref().or(measured.as_ref()).map_or(&[][..], |ranges| ranges);
+                if clips {
+                    codes.clip_images(kernel, x, size, pads, ranges, layer, threads);
+                } else {
+                    grids.extend(ranges.iter().map(|&range| layer.grid(range)));
+                    codes.fill_images(kernel, x, size, pads, grids, threads);
+                }
                 if measured.is_some() {
                     input.ranges = measured;
                 }
             }
             _ => {
                 let k = layer.geometry.depth();
-                match input.rows.as_ref().filter(|rows| rows.len() * k == x.len()) {
+                match input.rows.as_deref().filter(|rows| rows.len() * k == x.len()) {
+                    rows if clips => codes.clip_rows(kernel, x, k, rows, layer, threads),
                     Some(rows) => {
                         grids.extend(rows.iter().map(|&range| layer.grid(range)));
-                        codes.fill_rows(self.kernel, x, k, grids, scratch.threads);
+                        codes.fill_rows(kernel, x, k, grids, threads);
                     }
-                    None => codes.measure_rows(self.kernel, x, k, |range| layer.grid(range), scratch.threads),
+                    None => codes.measure_rows(kernel, x, k, |range| layer.grid(range), threads),
                 }
             }
         }

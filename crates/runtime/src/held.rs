@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use fpxint::Precision;
+use fpxint::{ActivationClip, Precision};
 use fpxint_kernels::{Buffer, Codes, Range, RowGrid};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::*;
@@ -44,12 +44,14 @@ pub(crate) enum Store<'a> {
     Host { value: TValue, own: bool },
 }
 
-/// What the codes of a value depend on beside it: rows of a matrix or images with a border, and the precision.
+/// What the codes of a value depend on beside it: rows of a matrix or images with a border, the precision and
+/// the clip.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Coding {
     /// Top, left, bottom and right of images; `None` for rows.
     pub pads: Option<[usize; 4]>,
     pub activations: Precision,
+    pub clip: ActivationClip,
 }
 
 /// A value, and what layers have found out of it.

@@ -1,12 +1,13 @@
 //! From an expanded layer to its packed product.
 
 use std::mem::take;
+use std::sync::atomic::AtomicU64;
 
 use fpxint::{
-    Channels, ExpandedLayer, Geometry, Grid, Members, Precision, Prefix, balanced_limbs, balanced_words, basis_weight,
-    limb_count,
+    ActivationClip, Channels, ExpandedLayer, Geometry, Grid, Magnitudes, Members, Precision, Prefix, balanced_limbs,
+    balanced_words, basis_weight, limb_count,
 };
-use fpxint_kernels::{Activation, Epilogue, Product, Range, RowGrid, Shape, Weights};
+use fpxint_kernels::{Activation, Clipping, Epilogue, Product, Range, RowGrid, Shape, Weights};
 
 use crate::Error;
 
@@ -18,7 +19,10 @@ const MOST_BITS: u32 = 24;
 pub(crate) struct Layer {
     pub geometry: Geometry,
     pub activations: Precision,
+    pub clip: ActivationClip,
     pub product: Product,
+    /// Activations that entered it, and those of them that lay beyond their codes.
+    pub entered: [AtomicU64; 2],
 }
 
 /// What a loaded layer is and costs.
@@ -32,6 +36,8 @@ pub struct LayerReport {
     pub weights: Precision,
     /// Precision of the activations.
     pub activations: Precision,
+    /// How they are clipped.
+    pub activation_clip: ActivationClip,
     /// Integer products relative to one 8-bit product.
     pub products: u32,
     /// Bytes of packed weights.
@@ -45,7 +51,8 @@ pub(crate) fn pack(
     terms: Option<u32>,
     members: Option<&Members>,
 ) -> Result<(Layer, LayerReport), Error> {
-    let ExpandedLayer { name, geometry, weight: series, bias, activations } = expanded;
+    let ExpandedLayer { name, geometry, weight: series, bias, activations, activation_clip } = expanded;
+    let clip = activation_clip.of(activations);
     let (order, weight_channels) = (series.precision().order(), series.channels());
     let owned = members.map(|members| basis_weight(&name, &series, members)).transpose();
     let mut prefix = series.into_prefix(&name, terms.unwrap_or(order))?;
@@ -68,7 +75,7 @@ pub(crate) fn pack(
         shift: prefix.shift,
         activation: Activation::NONE,
     };
-    let bits = activations.total_bits();
+    let bits = activations.total_bits() + if clip == ActivationClip::None { 0 } else { ActivationClip::REACH_BITS };
     let product = if depthwise {
         // Words are wide enough to carry the mean of dropped terms in the weight itself.
         epilogue.shift = 0;
@@ -88,10 +95,11 @@ pub(crate) fn pack(
         geometry: geometry.clone(),
         weights: prefix.precision,
         activations,
+        activation_clip: clip,
         products: ExpandedLayer::products(&geometry, prefix.width, activations),
         bytes: product.bytes(),
     };
-    Ok((Layer { geometry, activations, product }, report))
+    Ok((Layer { geometry, activations, clip, product, entered: Default::default() }, report))
 }
 
 /// `2^shift * q + mean`: a prefix with its mean as one integer a weight.
@@ -118,7 +126,29 @@ impl Layer {
     /// The grid of a row or image with this range.
     pub(crate) fn grid(&self, range: Range) -> RowGrid {
         let (low, high) = if range.is_finite() { (range.low, range.high) } else { (f32::NAN, f32::NAN) };
-        let Grid { scale, inv, inv_wide, zero_point, code_max } = Grid::new(low, high, self.activations);
-        RowGrid { scale, inv, inv_wide, zero_point, code_max }
+        row_grid(Grid::new(low, high, self.activations))
+    }
+}
+
+fn row_grid(Grid { scale, inv, inv_wide, zero_point, code_max }: Grid) -> RowGrid {
+    RowGrid { scale, inv, inv_wide, zero_point, code_max }
+}
+
+impl Clipping for Layer {
+    fn grid(&self, range: Range) -> RowGrid {
+        Layer::grid(self, range)
+    }
+
+    fn unit(&self, range: Range) -> f32 {
+        ActivationClip::unit(range.low, range.high)
+    }
+
+    fn clipped(&self, range: Range, sum: u64, count: usize, attempt: u32) -> Option<RowGrid> {
+        let magnitudes = Magnitudes { low: range.low, high: range.high, sum, count };
+        self.clip.grid(&magnitudes, self.activations, attempt).map(row_grid)
+    }
+
+    fn most(&self, count: usize) -> usize {
+        ActivationClip::most(count)
     }
 }

@@ -20,6 +20,7 @@ mod held;
 mod layer;
 mod layout;
 mod model;
+mod moments;
 mod observe;
 mod placeholder;
 mod plan;

@@ -1,12 +1,13 @@
 //! A loaded model: its plan, its packed layers, and what it reports of itself.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use fpxint::{
-    Clip, Geometry, Granularity, Means, Members, Plan as Precisions, Precision, Reduce, Rounding, Settings,
-    expand_corrected, into_expanded,
+    ActivationClip, Clip, Geometry, Granularity, Means, Members, Plan as Precisions, Precision, Reduce, Rounding,
+    Settings, expand_corrected, into_expanded,
 };
 use fpxint_kernels::{Kernel, Pooling};
 use rayon::prelude::*;
@@ -45,8 +46,8 @@ pub struct Options {
     pub weights: Option<Precision>,
     /// Precision of activations; for an artefact it replaces the stated one.
     pub activations: Option<Precision>,
-    /// Precisions layer by layer, of weights that are not yet a series and of what enters them, with rounding and clip: they go
-    /// before `weights`, `activations`, `rounding` and `clip`.
+    /// Precisions layer by layer, of weights that are not yet a series and of what enters them, with rounding and clips: they go
+    /// before the settings of the same names here.
     pub plan: Option<Arc<Precisions>>,
     /// Which weights share a scale, where they are not yet a series.
     pub granularity: Granularity,
@@ -54,6 +55,8 @@ pub struct Options {
     pub rounding: Rounding,
     /// Which weights lie beyond the terms, where they are not yet a series.
     pub clip: Clip,
+    /// How activations are clipped; for an artefact it replaces what is stated.
+    pub activation_clip: Option<ActivationClip>,
     /// Means by which the biases of layers that are not yet series are corrected, by index.
     pub means: Option<Arc<Vec<Means>>>,
     /// Run only the first terms of the weights.
@@ -77,6 +80,7 @@ impl Default for Options {
             granularity: Granularity::Channel,
             rounding: Rounding::Nearest,
             clip: Clip::None,
+            activation_clip: None,
             means: None,
             weight_terms: None,
             activation_terms: None,
@@ -153,7 +157,7 @@ impl Model {
         let done = std::sync::atomic::AtomicUsize::new(0);
         let load = |index: usize| {
             let packed = load_layer(source, index, options);
-            progress(done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1, total);
+            progress(done.fetch_add(1, Ordering::Relaxed) + 1, total);
             packed
         };
         let packed: Vec<_> = match &pool {
@@ -288,6 +292,16 @@ impl Model {
         &self.reports
     }
 
+    /// By layer, the share of the activations that entered it so far and lay beyond their codes; `None` where they are not
+    /// clipped, or none entered.
+    pub fn activations_beyond(&self) -> Vec<Option<f64>> {
+        let share = |layer: &Layer| {
+            let [entered, beyond] = [0, 1].map(|i| layer.entered[i].load(Ordering::Relaxed));
+            (entered > 0).then(|| beyond as f64 / entered as f64)
+        };
+        self.layers.iter().map(share).collect()
+    }
+
     /// Name of the kernel in use.
     pub fn kernel(&self) -> &'static str {
         self.kernel.name()
@@ -315,7 +329,8 @@ fn load_layer(source: &fpxint_onnx::Model, index: usize, options: &Options) -> R
     }
     let weights = planned.map(|planned| planned.weights).or(options.weights).or(info.weights).unwrap_or(activations);
     let Options { granularity, rounding, clip, .. } = *options;
-    let base = Settings { weights, activations, granularity, rounding, clip };
+    let activation_clip = options.activation_clip.unwrap_or(info.activation_clip);
+    let base = Settings { weights, activations, granularity, rounding, clip, activation_clip };
     let settings = plan.map_or(base, |plan| Settings { activations, ..plan.settings(&info.name, base) });
     let means = options.means.as_ref().and_then(|means| means.get(index));
     let expanded = match means.filter(|_| info.weights.is_none()) {

@@ -11,14 +11,14 @@
 //! what every combination does to the output. Outputs that are distributions are compared by their logarithms.
 
 use fpxint::{
-    ActivationOption, Clip, Geometry, Goal, Granularity, Grid, LayerOptions, Means, Precision, Series, Settings,
-    Weight, WeightOption, expand_corrected, expand_layer,
+    ActivationClip, Clip, Goal, Granularity, LayerOptions, Means, Precision, Series, Settings, Weight, WeightOption,
+    expand_corrected, expand_layer,
 };
-use ndarray::{ArrayD, Axis};
 use rayon::prelude::*;
 
 use crate::coded::readers;
 use crate::layer::{Layer, pack};
+use crate::moments::Moments;
 use crate::observe::{Inputs, Observer, fine};
 use crate::{Error, Model, Outputs, Value, survey};
 
@@ -34,6 +34,8 @@ pub struct Measurement<'a> {
     pub base: Settings,
     /// The clip of all weights; otherwise that of weights of few bits may be [`Clip::Mse`], and others have none.
     pub clip: Option<Clip>,
+    /// The clip of all activations; otherwise [`ActivationClip::Laplace`] where it pays.
+    pub activation_clip: Option<ActivationClip>,
     /// Inputs to run on, one set a run.
     pub runs: &'a [Inputs],
     /// Means by which biases are corrected, by layer; empty where they are not.
@@ -57,7 +59,6 @@ impl Measurement<'_> {
         let layers = (0..source.layers().len()).into_par_iter().with_max_len(1);
         let mut layers: Vec<LayerOptions> = layers
             .map(|index| {
-                let activations = |&p: &Precision| moments[index].option(p);
                 let info = &source.layers()[index];
                 Ok(LayerOptions {
                     name: info.name.clone(),
@@ -65,12 +66,12 @@ impl Measurement<'_> {
                     macs: macs[index],
                     elements: info.elements,
                     weights: self.weights(source, index)?,
-                    activations: self.goal.activations().iter().map(activations).collect(),
+                    activations: moments[index].options(),
                     gains: [1.0; 2],
                 })
             })
             .collect::<Result<_, Error>>()?;
-        if let Goal::Stopping(_) = self.goal {
+        if self.follows_rules() {
             return Ok(layers);
         }
         let mut bench = Bench::new(self, source)?;
@@ -79,7 +80,7 @@ impl Measurement<'_> {
             return Ok(layers);
         }
         for (index, layer) in layers.iter_mut().enumerate() {
-            layer.gains = bench.gains(index, moments[index].variance(bench.coarse))?;
+            layer.gains = bench.gains(index, moments[index].coarse())?;
             for at in coarser(layer).collect::<Vec<_>>() {
                 layer.weights[at].added = bench.added(index, &layer.weights[at])?;
             }
@@ -103,16 +104,31 @@ impl Measurement<'_> {
         options.collect()
     }
 
+    /// Whether the goal chooses by rules, to which neither gains nor clips matter.
+    fn follows_rules(&self) -> bool {
+        matches!(self.goal, Goal::Stopping(_))
+    }
+
     /// The clips of weights to try: terms of fewer bits than a byte leave room beyond them.
     fn clips(&self, weights: Precision) -> impl Iterator<Item = Clip> + use<> {
-        let has_room = weights.total_bits() < 8 && Clip::Mse.obstacle(weights, self.base.granularity).is_none();
-        let other = (self.clip.is_none() && has_room).then_some(Clip::Mse);
+        let may = self.clip.is_none() && weights.total_bits() < 8 && !self.follows_rules();
+        let has_room = Clip::Mse.obstacle(weights, self.base.granularity).is_none();
+        let other = (may && has_room).then_some(Clip::Mse);
         [Some(self.clip.unwrap_or_default()), other].into_iter().flatten()
+    }
+
+    /// The ways to expand activations of a precision to try: where their codes fill bytes, what is clipped is finer for it.
+    fn activation_clips(&self, precision: Precision) -> impl Iterator<Item = (Precision, ActivationClip)> + use<> {
+        let may = self.activation_clip.is_none() && precision.total_bits() <= 8 && !self.follows_rules();
+        let other = may.then_some(ActivationClip::Laplace);
+        let clips = [Some(self.activation_clip.unwrap_or_default()), other].into_iter().flatten();
+        clips.map(move |clip| (precision, clip))
     }
 
     /// Statistics of what enters every layer.
     fn moments(&self, source: &fpxint_onnx::Model) -> Result<Vec<Moments>, Error> {
-        let mut moments = vec![Moments::default(); source.layers().len()];
+        let ways: Vec<_> = self.goal.activations().into_iter().flat_map(|p| self.activation_clips(p)).collect();
+        let mut moments = vec![Moments::new(&ways, coarse()?); source.layers().len()];
         let observer = Observer::new(source, self.threads)?;
         for inputs in self.runs {
             observer.run(inputs, &mut |index, x| moments[index].add(x, &source.layers()[index].geometry))?;
@@ -125,6 +141,11 @@ impl Measurement<'_> {
 fn coarser(layer: &LayerOptions) -> impl Iterator<Item = usize> {
     let bits = layer.weights.iter().map(|option| option.precision.total_bits());
     bits.enumerate().filter(|&(_, bits)| bits < 8).map(|(at, _)| at)
+}
+
+/// The precision at which gains are measured.
+fn coarse() -> Result<Precision, Error> {
+    Ok(Precision::new(4, 2)?)
 }
 
 fn weight_option(
@@ -166,55 +187,6 @@ fn ratio(part: f64, whole: f64) -> f64 {
     if whole > 0.0 { part / whole } else { 0.0 }
 }
 
-/// Sums over the grids of a layer's input.
-#[derive(Debug, Clone, Default)]
-struct Moments {
-    /// Sum of squared values.
-    power: f64,
-    /// By grid: its range, and its number of values.
-    grids: Vec<(f32, f32, usize)>,
-}
-
-impl Moments {
-    /// Adds a value, which has a grid an image or row.
-    fn add(&mut self, x: &ArrayD<f32>, geometry: &Geometry) {
-        let axis = match geometry {
-            Geometry::Conv(_) => 0,
-            Geometry::MatMul(_) => x.ndim().saturating_sub(1),
-        };
-        let mut grid = |values: &mut dyn Iterator<Item = &f32>| {
-            let (mut low, mut high, mut count) = (0f32, 0f32, 0);
-            for &v in values {
-                (low, high, count) = (low.min(v), high.max(v), count + 1);
-                self.power += f64::from(v) * f64::from(v);
-            }
-            self.grids.push((low, high, count));
-        };
-        match geometry {
-            Geometry::Conv(_) => x.axis_iter(Axis(axis)).for_each(|image| grid(&mut image.iter())),
-            Geometry::MatMul(_) => x.lanes(Axis(axis)).into_iter().for_each(|row| grid(&mut row.iter())),
-        }
-    }
-
-    fn option(&self, precision: Precision) -> ActivationOption {
-        let half_step = |&(low, high, _): &(f32, f32, usize)| f64::from(Grid::new(low, high, precision).scale) / 2.0;
-        let error = self.grids.iter().map(half_step).fold(0.0, f64::max);
-        ActivationOption { precision, variance: self.variance(precision), error }
-    }
-
-    /// `step^2 / (12 E[a^2])` over all grids; where nothing is known, that of values evenly spread over their range.
-    fn variance(&self, precision: Precision) -> f64 {
-        if !(self.power.is_finite() && self.power > 0.0) {
-            return 0.25 / (precision.code_max() as f64).powi(2);
-        }
-        let noise = self.grids.iter().map(|&(low, high, count)| {
-            let step = f64::from(Grid::new(low, high, precision).scale);
-            step * step / 12.0 * count as f64
-        });
-        noise.sum::<f64>() / self.power
-    }
-}
-
 /// The model at 16 bits, in which one layer at a time is made coarser.
 struct Bench<'a> {
     source: &'a fpxint_onnx::Model,
@@ -229,7 +201,7 @@ struct Bench<'a> {
 impl<'a> Bench<'a> {
     fn new(measurement: &'a Measurement<'a>, source: &'a fpxint_onnx::Model) -> Result<Self, Error> {
         let model = Model::load(source, &fine(measurement.threads), &|_, _| {})?;
-        let (coarse, fine) = (Precision::new(4, 2)?, Precision::new(8, 2)?);
+        let (coarse, fine) = (coarse()?, Precision::new(8, 2)?);
         Ok(Self { source, measurement, model, wanted: Vec::new(), coarse, fine })
     }
 

@@ -63,7 +63,7 @@ pub(crate) fn run(common: &Common, args: &Compare) -> Result<Outcome> {
     let outputs: Vec<_> = tallies.iter().map(|(name, tally)| tally.closeness(name)).collect();
     let outcome = verdict(args, &outputs);
     let layers = match (&trace, &model) {
-        (Some(trace), Engine::Expanded(model)) => Some(trace.errors(model.layers())),
+        (Some(trace), Engine::Expanded(model)) => Some(trace.errors(model)),
         _ => None,
     };
     let unmatched = trace.map_or_else(Vec::new, |trace| trace.unmatched);

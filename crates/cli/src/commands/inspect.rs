@@ -43,6 +43,8 @@ struct Layer {
     /// Effective bits of a weight and of an activation.
     weight_bits: u32,
     activation_bits: u32,
+    /// Rule by which the activations are clipped.
+    activation_clip: &'static str,
     #[serde(skip)]
     depthwise: bool,
     /// Multiply-accumulates for one sample.
@@ -142,6 +144,7 @@ fn examine(args: &Inspect, model: &Model, planned: Option<&Planned>, index: usiz
         granularity: Granularity::Channel,
         rounding: args.method.rounding.unwrap_or_default(),
         clip: args.method.clip.unwrap_or_default(),
+        activation_clip: args.method.activation_clip.unwrap_or(info.activation_clip),
     };
     if let Some(planned) = planned {
         settings = planned.plan.settings(&info.name, settings);
@@ -165,6 +168,7 @@ fn examine(args: &Inspect, model: &Model, planned: Option<&Planned>, index: usiz
         fp32_bytes: 4 * info.elements as u64,
         weight_bits: series.precision().total_bits(),
         activation_bits: settings.activations.total_bits(),
+        activation_clip: settings.activation_clip.of(settings.activations).name(),
         depthwise: info.geometry.is_depthwise(),
         macs,
     })
@@ -202,6 +206,14 @@ fn print_table(report: &Report) {
         totals.products,
         totals.gmacs
     );
+    let sparse = report.layers.iter().map(|layer| layer.report.sparse_fraction).fold(0.0, f64::max);
+    if sparse > 0.0 {
+        println!("beyond the terms: at most {:.2} % of the weights of a layer", 100.0 * sparse);
+    }
+    let clipped = report.layers.iter().filter(|layer| layer.activation_clip != "none").count();
+    if clipped > 0 {
+        println!("activations are clipped in {clipped} layers: at most 1 % of a row or image lies beyond its codes");
+    }
     for skipped in &report.skipped {
         println!("stays in FP32: {}: {}", skipped.name, skipped.reason);
     }

@@ -27,6 +27,7 @@ fn keys_are_those_that_tools_rely_on() {
     assert_eq!(report["opset"], 13);
     let wanted = [
         "activation_bits",
+        "activation_clip",
         "activations",
         "bounds",
         "bound",

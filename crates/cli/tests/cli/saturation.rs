@@ -51,3 +51,31 @@ fn an_expanded_model_has_its_rounding_and_clip_already() {
     folder.refuses("quantize digits.onnx -o o.onnx --rounding up", &["--rounding", "nearest or sum"]);
     folder.refuses("quantize digits.onnx -o o.onnx --clip kl", &["--clip", "none, laplace or mse"]);
 }
+
+#[test]
+fn the_clip_of_activations_is_a_setting_of_a_file_and_of_a_run() {
+    let folder = Folder::new();
+    // Codes of few bits are clipped close by.
+    let flags = "--weights int4x2 --activations int2x1";
+    folder.run(&format!("quantize digits.onnx -o out.onnx {flags} --activation-clip laplace --quiet")).done();
+    let outputs = |line: &str| folder.run(&format!("{line} -i input=x.npy --json")).done().json()["outputs"].clone();
+    let clipped = outputs(&format!("run digits.onnx {flags} --activation-clip laplace"));
+    let plain = outputs(&format!("run digits.onnx {flags}"));
+    assert_ne!(clipped, plain);
+    assert_eq!(outputs("run out.onnx"), clipped);
+    assert_eq!(outputs("run out.onnx --activation-clip none"), plain);
+    assert!(folder.run("inspect out.onnx").done().stdout.contains("activations are clipped in"));
+    let inspected = folder.run("inspect out.onnx --json").done().json();
+    assert!(inspected["layers"].as_array().unwrap().iter().all(|layer| layer["activation_clip"] == "laplace"));
+    let line =
+        format!("compare digits.onnx digits.onnx {flags} --activation-clip laplace --layers -i input=x.npy --json");
+    let compared = folder.run(&line).done().json();
+    let share = |layer: &serde_json::Value| number(layer, "activations_beyond");
+    let shares: Vec<f64> = compared["layers"].as_array().unwrap().iter().map(share).collect();
+    assert!(
+        shares.iter().all(|share| (0.0..=0.01).contains(share)) && shares.iter().any(|&share| share > 0.0),
+        "{shares:?}"
+    );
+    folder.refuses("run digits.onnx -i input=x.npy --activation-clip laplace", &["not expanded", "--activation-clip"]);
+    folder.refuses("quantize digits.onnx -o o.onnx --activation-clip mse", &["--activation-clip", "none or laplace"]);
+}

@@ -58,8 +58,13 @@ impl Grid {
 
     /// The code of `x`.
     pub fn code(&self, x: f32) -> i32 {
+        self.unclamped(x).clamp(0, self.code_max)
+    }
+
+    /// The integer of `x` on the grid continued beyond its codes.
+    pub fn unclamped(&self, x: f32) -> i32 {
         let bits = 32 - self.code_max.leading_zeros();
-        rne(x, self.inv, self.inv_wide, bits).saturating_add(self.zero_point).clamp(0, self.code_max)
+        rne(x, self.inv, self.inv_wide, bits).saturating_add(self.zero_point)
     }
 
     /// The value that code `u` stands for, in f64 (exact).

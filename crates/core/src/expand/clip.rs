@@ -71,6 +71,11 @@ const FIRST: u32 = 12;
 const ALPHA: [f64; 15] =
     [2.83, 3.9, 5.03, 6.2, 7.41, 8.65, 9.9, 11.16, 12.44, 13.73, 15.02, 16.33, 17.64, 18.95, 20.27];
 
+/// `alpha(b)` of a precision; that of 16 bits for wider ones.
+pub(super) fn alpha(precision: Precision) -> f64 {
+    ALPHA[(precision.total_bits() as usize - 2).min(ALPHA.len() - 1)]
+}
+
 /// Largest values of groups that their terms are to hold, from their values and the largest of those.
 pub(super) fn clipped(groups: &[Vec<f32>], largest: &[f32], precision: Precision, clip: Clip) -> Vec<f32> {
     let (radix, fits) = (f64::from(1u32 << precision.bits()), precision.q_max() as f64);
@@ -129,8 +134,7 @@ fn laplace(group: &[f32], max: f32, precision: Precision) -> f64 {
     let count = group.len() as i128;
     let sum: i128 = group.iter().map(on_grid).sum();
     let deviation: i128 = group.iter().map(|x| (count * on_grid(x) - sum).abs()).sum();
-    let alpha = ALPHA[(precision.total_bits() as usize - 2).min(ALPHA.len() - 1)];
-    alpha * (deviation as f64 / (count * count) as f64) / GRID
+    alpha(precision) * (deviation as f64 / (count * count) as f64) / GRID
 }
 
 /// Share of the largest value, at least about `least`, with the least sum of squared errors if what lies beyond is lost; of

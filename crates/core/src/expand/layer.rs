@@ -5,6 +5,7 @@
 //! expanded here, ahead of time; the activations at run time, on the grid of [`super::activation`].
 
 use crate::expand::clip::Clip;
+use crate::expand::saturate::ActivationClip;
 use crate::expand::tensor::{Granularity, Method, expand_tensor_by};
 use crate::{Error, Geometry, Layer, Precision, Rounding, Series, Weight};
 
@@ -21,6 +22,8 @@ pub struct Settings {
     pub rounding: Rounding,
     /// Which weights lie beyond the terms.
     pub clip: Clip,
+    /// Which activations lie beyond their codes.
+    pub activation_clip: ActivationClip,
 }
 
 /// A layer whose weights are a series.
@@ -36,10 +39,12 @@ pub struct ExpandedLayer {
     pub bias: Option<Vec<f32>>,
     /// Precision of the activations that enter it.
     pub activations: Precision,
+    /// How they are clipped.
+    pub activation_clip: ActivationClip,
 }
 
 /// Expands the weights of a layer; a layer that already is a series keeps its integers and takes only the activations'
-/// precision from `settings`.
+/// precision and clip from `settings`.
 ///
 /// # Errors
 /// Those of [`expand_tensor_by`], and [`Error::NonFinite`] for a bias, naming the layer.
@@ -55,6 +60,7 @@ pub fn expand_layer(layer: &Layer, settings: &Settings) -> Result<ExpandedLayer,
         weight,
         bias: layer.bias.clone(),
         activations: settings.activations,
+        activation_clip: settings.activation_clip,
     })
 }
 
@@ -69,7 +75,8 @@ pub fn into_expanded(layer: Layer, settings: &Settings) -> Result<ExpandedLayer,
         Weight::Series(series) => series,
         Weight::Float(values) => expand_weight(&name, &values, &geometry, settings)?,
     };
-    Ok(ExpandedLayer { name, geometry, weight, bias, activations: settings.activations })
+    let Settings { activations, activation_clip, .. } = *settings;
+    Ok(ExpandedLayer { name, geometry, weight, bias, activations, activation_clip })
 }
 
 fn expand_weight(name: &str, values: &[f32], geometry: &Geometry, settings: &Settings) -> Result<Series, Error> {

@@ -5,5 +5,6 @@ pub mod clip;
 pub mod correction;
 pub mod layer;
 pub mod model;
+pub mod saturate;
 mod sum;
 pub mod tensor;

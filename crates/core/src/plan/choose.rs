@@ -15,7 +15,7 @@
 
 use super::LayerPrecision;
 use super::knapsack::{Choice, least_error};
-use crate::{Clip, Error, ExpandedLayer, Geometry, Precision, Rounding};
+use crate::{ActivationClip, Clip, Error, ExpandedLayer, Geometry, Precision, Rounding};
 
 /// What a plan is to reach.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -106,6 +106,8 @@ pub struct WeightOption {
 pub struct ActivationOption {
     /// Its precision.
     pub precision: Precision,
+    /// How they are clipped.
+    pub clip: ActivationClip,
     /// `step^2 / (12 E[a^2])`.
     pub variance: f64,
     /// Largest `step / 2`.
@@ -164,6 +166,7 @@ impl LayerOptions {
                 activations: a.precision,
                 rounding: w.rounding,
                 clip: w.clip,
+                activation_clip: a.clip,
             },
             bits: w.bits,
             products: ExpandedLayer::products(&self.geometry, w.width, a.precision),

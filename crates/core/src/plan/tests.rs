@@ -1,7 +1,7 @@
 //! Plans and goals: limits are kept, more never errs more, and what cannot be reached is an error.
 
 use super::*;
-use crate::{Clip, ConvGeometry, Error, Geometry, Padding, Rounding};
+use crate::{ActivationClip, Clip, ConvGeometry, Error, Geometry, Padding, Rounding};
 use proptest::prelude::*;
 
 fn precision(text: &str) -> Precision {
@@ -10,7 +10,8 @@ fn precision(text: &str) -> Precision {
 
 fn pair(weights: &str, activations: &str) -> LayerPrecision {
     let (weights, activations) = (precision(weights), precision(activations));
-    LayerPrecision { weights, activations, rounding: Rounding::Sum, clip: Clip::None }
+    let activation_clip = ActivationClip::None;
+    LayerPrecision { weights, activations, rounding: Rounding::Sum, clip: Clip::None, activation_clip }
 }
 
 fn geometry(groups: usize) -> Geometry {
@@ -43,7 +44,7 @@ fn layer(goal: Goal, number: usize, depthwise: bool, macs: u64, at_eight: [f64; 
     };
     let activation = |p: Precision| {
         let variance = variance(p, at_eight[1]);
-        ActivationOption { precision: p, variance, error: variance.sqrt() }
+        ActivationOption { precision: p, clip: ActivationClip::None, variance, error: variance.sqrt() }
     };
     LayerOptions {
         name: format!("layer{number}"),

@@ -24,6 +24,7 @@ pub fn exercise(bytes: Bytes, folder: &std::path::Path) -> bool {
         granularity: Granularity::Channel,
         rounding: Default::default(),
         clip: Default::default(),
+        activation_clip: Default::default(),
     };
     _ = (model.inputs(), model.outputs(), skeleton(&model).unwrap());
     let expanded = (0..model.layers().len()).map(|i| expand_layer(&model.layer(i).ok()?, &settings).ok());

@@ -176,8 +176,14 @@ pub fn gemm(opset: i64, transposed: bool, attributes: Vec<AttributeProto>) -> Bu
 
 pub fn expand(model: &Model, weights: &str, granularity: Granularity) -> Vec<ExpandedLayer> {
     let (weights, activations) = (weights.parse().unwrap(), "int4x2".parse().unwrap());
-    let settings =
-        Settings { weights, activations, granularity, rounding: Default::default(), clip: Default::default() };
+    let settings = Settings {
+        weights,
+        activations,
+        granularity,
+        rounding: Default::default(),
+        clip: Default::default(),
+        activation_clip: Default::default(),
+    };
     let layers = (0..model.layers().len()).map(|i| model.layer(i).unwrap());
     layers.map(|layer| expand_layer(&layer, &settings).unwrap()).collect()
 }

@@ -49,6 +49,37 @@ fn every_layer_reads_back_identically() {
 }
 
 #[test]
+fn the_clip_of_activations_is_kept() {
+    let model = conv(13).model();
+    for clip in [fpxint::ActivationClip::None, fpxint::ActivationClip::Laplace] {
+        let mut expanded = expand(&model, "int4x2", Granularity::Channel);
+        expanded.iter_mut().for_each(|layer| layer.activation_clip = clip);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.onnx");
+        fpxint_onnx::write(&model, &encoded(&expanded), &path).unwrap();
+        let again = fpxint_onnx::read(&path, &fpxint_onnx::Limits::default()).unwrap();
+        assert_eq!(again.layers()[0].activation_clip, clip);
+        let mut proto = fpxint_onnx::proto::ModelProto::decode(&std::fs::read(&path).unwrap()[..]).unwrap();
+        let stated = |value: &str| value.contains("activation_clip");
+        let values = proto.metadata_props.iter_mut().filter_map(|entry| entry.value.as_mut());
+        let values: Vec<&mut String> = values.filter(|value| stated(value)).collect();
+        assert_eq!(
+            values.is_empty(),
+            clip == fpxint::ActivationClip::None,
+            "nothing is stated where nothing is clipped"
+        );
+        for value in values {
+            *value = value.replace("laplace", "kl");
+        }
+        if clip != fpxint::ActivationClip::None {
+            std::fs::write(&path, proto.encode_to_vec()).unwrap();
+            let refused = fpxint_onnx::read(&path, &fpxint_onnx::Limits::default()).unwrap_err().to_string();
+            assert!(refused.contains("clip of its activations is unknown"), "{refused}");
+        }
+    }
+}
+
+#[test]
 fn storage_and_operator_set_follow_the_bits() {
     for (precision, dtype, opset, ir) in [
         ("int4x2", DataType::Int4, 21, 10),
@@ -180,6 +211,7 @@ fn dropped_terms_are_made_again_as_they_were() {
             granularity: Granularity::Channel,
             rounding: Default::default(),
             clip: Default::default(),
+            activation_clip: Default::default(),
         };
         let mut layers = encoded(&expand(&model, precision, Granularity::Channel));
         let write = |layers: &[_], name: &str| {

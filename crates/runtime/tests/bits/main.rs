@@ -1,5 +1,6 @@
 //! Whole models: the same bits however they are run, and the bits that the series says.
 
+mod activation_clip;
 mod batch;
 mod build;
 mod clamps;
@@ -223,6 +224,7 @@ fn an_artefact_runs_as_the_model_it_was_made_from() {
                 granularity: fpxint::Granularity::Channel,
                 rounding: options.rounding,
                 clip: options.clip,
+                activation_clip: Default::default(),
             };
             let encoded: Vec<_> = (0..source.layers().len())
                 .map(|i| fpxint_onnx::encode(&fpxint::expand_layer(&source.layer(i).unwrap(), &settings).unwrap()))

@@ -35,7 +35,14 @@ fn outputs_are_the_bits_that_the_clipped_series_says() {
                 let mut options = options(weights, "int4x2");
                 (options.weight_terms, options.rounding, options.clip) = (Some(terms), rounding, clip);
                 let (weights, activations) = (options.weights.unwrap(), options.activations.unwrap());
-                let settings = Settings { weights, activations, granularity: options.granularity, rounding, clip };
+                let settings = Settings {
+                    weights,
+                    activations,
+                    granularity: options.granularity,
+                    rounding,
+                    clip,
+                    activation_clip: Default::default(),
+                };
                 beyond += expand_layer(&layer, &settings).unwrap().weight.saturation().len();
                 let (want, _) = specified(&layer, &settings, terms, SIZE, &nhwc);
                 let want: Vec<u32> = want.iter().map(|v| v.to_bits()).collect();
@@ -69,6 +76,7 @@ fn an_artefact_with_a_saturation_part_runs_as_its_model() {
             granularity: direct.granularity,
             rounding: direct.rounding,
             clip: direct.clip,
+            activation_clip: Default::default(),
         };
         let expanded = expand_layer(&source.layer(0).unwrap(), &settings).unwrap();
         let path = folder.path().join("artefact.onnx");

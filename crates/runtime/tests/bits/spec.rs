@@ -1,6 +1,6 @@
 //! A layer's output against the specification: integers of the series and the grid, then the stated roundings, in plain code.
 
-use fpxint::{Geometry, Granularity, Grid, Layer, Series, Settings, expand_layer};
+use fpxint::{ActivationClip, Geometry, Granularity, Layer, Saturated, Series, Settings, expand_layer};
 use fpxint_reference::{Convolution, convolution};
 
 use crate::build::{int, ints, model, node, tensor, wave};
@@ -39,9 +39,8 @@ pub(crate) fn specified(
     let Geometry::Conv(g) = &layer.geometry else { panic!("a convolution") };
     let series: Series = expand_layer(layer, settings).unwrap().weight;
     let prefix = series.prefix("w", terms).unwrap();
-    let (low, high) = x.iter().fold((0f32, 0f32), |(l, h), &v| (l.min(v), h.max(v)));
-    let grid = Grid::new(low, high, settings.activations);
-    let codes: Vec<i64> = x.iter().map(|&v| i64::from(grid.code(v) - grid.zero_point)).collect();
+    let saturated = Saturated::new(x, settings.activations, settings.activation_clip);
+    let (grid, codes) = (saturated.grid, saturated.integers());
     let channels = series.channels();
     let mean = |i: usize| prefix.means.get(channels.of(i)).copied().unwrap_or(0);
     let q: Vec<i64> = prefix.q.iter().enumerate().map(|(i, &q)| (i64::from(q) << prefix.shift) + mean(i)).collect();
@@ -68,6 +67,12 @@ pub(crate) fn specified(
     (sums.iter().enumerate().map(rounded).collect(), sums.iter().enumerate().map(exact).collect())
 }
 
+/// Values of which one in 150 is far beyond the others.
+pub(crate) fn with_outliers(mut x: Vec<f32>) -> Vec<f32> {
+    x.iter_mut().enumerate().filter(|(i, _)| i % 150 == 78).for_each(|(_, v)| *v = 41.0 * v.signum() + 20.0 * *v);
+    x
+}
+
 #[test]
 fn outputs_are_the_bits_that_the_series_says() {
     let cases = [
@@ -91,6 +96,7 @@ fn outputs_are_the_bits_that_the_series_says() {
                 granularity: options.granularity,
                 rounding: options.rounding,
                 clip: options.clip,
+                activation_clip: Default::default(),
             };
             let image = array(&[1, 4, SIZE[0], SIZE[1]], 0.83);
             let nhwc: Vec<f32> = image.view().permuted_axes(ndarray::IxDyn(&[0, 2, 3, 1])).iter().copied().collect();
@@ -121,8 +127,10 @@ fn the_output_error_stays_within_the_stated_bounds() {
     let source = source(1, 5);
     let layer = source.layer(0).unwrap();
     let fpxint::Weight::Float(w) = &layer.weight else { panic!("a float model") };
-    let x = wave(4 * SIZE[0] * SIZE[1], 0.83, 2.0);
-    for (weights, activations) in [("int4x2", "int4x2"), ("int2x3", "int4x3"), ("int8x2", "int8x2")] {
+    let x = with_outliers(wave(4 * SIZE[0] * SIZE[1], 0.83, 2.0));
+    let clips = [ActivationClip::None, ActivationClip::Laplace];
+    let precisions = [("int4x2", "int4x2"), ("int2x3", "int4x3"), ("int8x2", "int8x2")];
+    for ((weights, activations), activation_clip) in precisions.iter().flat_map(|p| clips.map(|clip| (p, clip))) {
         let o = options(weights, activations);
         let settings = Settings {
             weights: o.weights.unwrap(),
@@ -130,14 +138,16 @@ fn the_output_error_stays_within_the_stated_bounds() {
             granularity: o.granularity,
             rounding: o.rounding,
             clip: o.clip,
+            activation_clip,
         };
         let series = expand_layer(&layer, &settings).unwrap().weight;
         let order = settings.weights.order();
         for terms in 1..=order {
             let (_, y) = specified(&layer, &settings, terms, SIZE, &x);
             let expanded: Vec<f64> = series.values("w", terms).unwrap().collect();
-            let (low, high) = x.iter().fold((0f32, 0f32), |(l, h), &v| (l.min(v), h.max(v)));
-            let step = Grid::new(low, high, settings.activations).bound();
+            let saturated = Saturated::new(&x, settings.activations, activation_clip);
+            assert_eq!(saturated.beyond.is_empty(), activation_clip == ActivationClip::None);
+            let step = saturated.bound();
             // The centre pixel, whose window lies within the image: y = sum w x + b.
             let (row, column) = (3usize, 3usize);
             for c in 0..5 {

@@ -14,7 +14,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use fpxint::Geometry;
 use fpxint_onnx::{LayerInfo, Model};
-use fpxint_runtime::{Float, LayerReport, Outputs, Value};
+use fpxint_runtime::{Float, Outputs, Value};
 use ndarray::{ArrayD, IxDyn};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -40,6 +40,9 @@ pub(super) struct LayerError {
     output_relative: f64,
     /// The same as the largest difference relative to the largest value.
     output_max_relative: f64,
+    /// Share of what enters the layer that lies beyond its codes; of layers whose activations are clipped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    activations_beyond: Option<f64>,
 }
 
 /// A layer of the model with that of the same name in the reference.
@@ -119,10 +122,11 @@ impl Trace {
         })
     }
 
-    /// The errors, in the order of the model's graph; `loaded` has all of its layers.
-    pub(super) fn errors(&self, loaded: &[LayerReport]) -> Vec<LayerError> {
+    /// The errors, in the order of the model's graph; `model` has run.
+    pub(super) fn errors(&self, model: &fpxint_runtime::Model) -> Vec<LayerError> {
+        let beyond = model.activations_beyond();
         let error = |pair: &Pair| {
-            let loaded = &loaded[pair.places[1]];
+            let loaded = &model.layers()[pair.places[1]];
             LayerError {
                 name: pair.model.name.clone(),
                 op: pair.model.op_type,
@@ -132,6 +136,7 @@ impl Trace {
                 own_relative: pair.own.root_relative(),
                 output_relative: pair.output.root_relative(),
                 output_max_relative: pair.output.max_relative(),
+                activations_beyond: beyond[pair.places[1]],
             }
         };
         self.pairs.iter().map(error).collect()
@@ -175,12 +180,19 @@ fn rows(geometry: &Geometry, x: ArrayD<f32>) -> Result<ArrayD<f32>> {
 
 /// Prints the errors, and which layers add most.
 pub(super) fn print_table(layers: &[LayerError], unmatched: &[String]) {
-    let header = ["layer", "op", "weights", "activations", "input error", "own error", "output error"];
+    let mut header = vec!["layer", "op", "weights", "activations", "input error", "own error", "output error"];
+    let clipped = layers.iter().any(|layer| layer.activations_beyond.is_some());
+    if clipped {
+        header.push("beyond codes");
+    }
     let mut table = Table::new(4, &header);
     for layer in layers {
         let mut row = vec![layer.name.clone(), layer.op.to_owned(), layer.weights.clone(), layer.activations.clone()];
         let errors = [layer.input_relative, layer.own_relative, layer.output_relative];
         row.extend(errors.map(|error| format!("{error:.2e}")));
+        if clipped {
+            row.push(layer.activations_beyond.map_or("-".to_owned(), |share| format!("{:.3} %", 100.0 * share)));
+        }
         table.row(row);
     }
     print!("\n{table}");

@@ -6,7 +6,14 @@ use crate::{Clip, ConvGeometry, Granularity, MatMulGeometry, Padding, Rounding};
 fn settings() -> Settings {
     let precision = "int3x1".parse().unwrap();
     let (granularity, rounding, clip) = (Granularity::Channel, Rounding::Nearest, Clip::None);
-    Settings { weights: precision, activations: precision, granularity, rounding, clip }
+    Settings {
+        weights: precision,
+        activations: precision,
+        granularity,
+        rounding,
+        clip,
+        activation_clip: Default::default(),
+    }
 }
 
 fn layer(geometry: Geometry, bias: Option<Vec<f32>>) -> Layer {

@@ -10,7 +10,14 @@ fn layer(weight: Weight) -> Layer {
 
 fn settings(weights: &str, activations: &str) -> Settings {
     let (weights, activations) = (weights.parse().unwrap(), activations.parse().unwrap());
-    Settings { weights, activations, granularity: Granularity::Channel, rounding: Rounding::Nearest, clip: Clip::None }
+    Settings {
+        weights,
+        activations,
+        granularity: Granularity::Channel,
+        rounding: Rounding::Nearest,
+        clip: Clip::None,
+        activation_clip: Default::default(),
+    }
 }
 
 #[test]
