@@ -86,8 +86,8 @@ impl ActivationClip {
         /// A clip is at least the largest magnitude divided by so much.
         const REACH: f64 = 64.0;
         let Magnitudes { low, high, sum, count } = *of;
-        let clips = self.of(precision) != Self::None && count > 0;
-        if !clips || !(low.is_finite() && high.is_finite()) || Self::unit(low, high) == 0.0 {
+        let is_finite = low.is_finite() && high.is_finite();
+        if self.of(precision) == Self::None || count == 0 || !is_finite || Self::unit(low, high) == 0.0 {
             return None;
         }
         let largest = f64::from(high.max(-low));
