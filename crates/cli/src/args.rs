@@ -39,6 +39,11 @@ pub(crate) struct Common {
 }
 
 impl Common {
+    /// The same flags with `--quiet`.
+    pub(crate) fn quietly(&self) -> Self {
+        Self { quiet: true, ..self.clone() }
+    }
+
     /// Threads to use.
     pub(crate) fn threads(&self) -> usize {
         self.threads.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from)
@@ -61,6 +66,8 @@ pub(crate) enum Command {
     Eval(Eval),
     /// Measure latency
     Bench(Bench),
+    /// The paper's experiments on this model, as JSON and one HTML page
+    Study(crate::study::args::Study),
 }
 
 /// `int<X>x<n>` or `fp32`.
@@ -315,7 +322,7 @@ impl Task {
 }
 
 /// The three classes of MNLI in an order.
-fn labels(text: &str) -> Result<[Label; 3], String> {
+pub(crate) fn labels(text: &str) -> Result<[Label; 3], String> {
     let found: Option<Vec<_>> = text.split(',').map(|name| Label::named(name.trim())).collect();
     let found = found.and_then(|found| <[Label; 3]>::try_from(found).ok());
     let found = found.filter(|found| Label::ALL.iter().all(|label| found.contains(label)));

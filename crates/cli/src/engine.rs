@@ -17,6 +17,16 @@ use crate::progress;
 pub(crate) enum Engine {
     Expanded(Box<Model>),
     Float(Box<Float>),
+    Derived(Arc<dyn Runs>),
+}
+
+/// What runs as a model does and is made of models.
+pub(crate) trait Runs: std::fmt::Debug + Send + Sync {
+    /// Runs it.
+    fn run(&self, inputs: &[(String, Value)]) -> Result<Outputs>;
+
+    /// Its inputs.
+    fn inputs(&self) -> &[Port];
 }
 
 /// Reads a model file.
@@ -136,6 +146,7 @@ impl Engine {
         Ok(match self {
             Engine::Expanded(model) => model.run(inputs)?,
             Engine::Float(model) => model.run(inputs)?,
+            Engine::Derived(model) => model.run(inputs)?,
         })
     }
 
@@ -144,6 +155,7 @@ impl Engine {
         match self {
             Engine::Expanded(model) => model.inputs(),
             Engine::Float(model) => model.inputs(),
+            Engine::Derived(model) => model.inputs(),
         }
     }
 

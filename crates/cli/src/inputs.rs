@@ -108,9 +108,20 @@ pub(crate) fn random(ports: &[Port], sizes: Sizes, seed: u64) -> Result<Vec<(Str
 }
 
 /// A small pseudo-random generator (splitmix64): inputs must not depend on a library's version.
-struct Generator(u64);
+#[derive(Debug, Clone)]
+pub(crate) struct Generator(u64);
 
 impl Generator {
+    /// The generator of a seed.
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// Evenly spread in `[0, 1)`.
+    pub(crate) fn unit(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -120,7 +131,7 @@ impl Generator {
     }
 
     /// Nearly normal: the sum of twelve uniform values less six.
-    fn normal(&mut self) -> f32 {
+    pub(crate) fn normal(&mut self) -> f32 {
         let sum: f32 = (0..12).map(|_| (self.next() >> 40) as f32 / (1u32 << 24) as f32).sum();
         sum - 6.0
     }

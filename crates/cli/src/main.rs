@@ -20,9 +20,11 @@ mod expansion;
 mod inputs;
 mod metrics;
 mod npy;
+mod page;
 mod plan_file;
 mod planning;
 mod progress;
+mod study;
 mod table;
 
 use std::io::{ErrorKind, Write};
@@ -88,6 +90,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<Outcome> {
         Command::Compare(args) => commands::compare::run(common, args),
         Command::Eval(args) => commands::eval::run(common, args),
         Command::Bench(args) => commands::bench::run(common, args),
+        Command::Study(args) => study::run(common, args),
     }
 }
 

@@ -23,6 +23,8 @@ pub(crate) struct Layer {
     pub product: Product,
     /// Activations that entered it, and those of them that lay beyond their codes.
     pub entered: [AtomicU64; 2],
+    /// Ranges of activations are widened to be symmetric about zero.
+    pub symmetric: bool,
 }
 
 /// What a loaded layer is and costs.
@@ -99,7 +101,7 @@ pub(crate) fn pack(
         products: ExpandedLayer::products(&geometry, prefix.width, activations),
         bytes: product.bytes(),
     };
-    Ok((Layer { geometry, activations, clip, product, entered: Default::default() }, report))
+    Ok((Layer { geometry, activations, clip, product, entered: Default::default(), symmetric: false }, report))
 }
 
 /// `2^shift * q + mean`: a prefix with its mean as one integer a weight.
@@ -125,7 +127,12 @@ fn shape_of(geometry: &Geometry) -> Shape {
 impl Layer {
     /// The grid of a row or image with this range.
     pub(crate) fn grid(&self, range: Range) -> RowGrid {
-        let (low, high) = if range.is_finite() { (range.low, range.high) } else { (f32::NAN, f32::NAN) };
+        let (mut low, mut high) = if range.is_finite() { (range.low, range.high) } else { (f32::NAN, f32::NAN) };
+        if self.symmetric {
+            // Of a range that is not finite both are NaN, and stay so.
+            high = high.max(-low);
+            low = -high;
+        }
         row_grid(Grid::new(low, high, self.activations))
     }
 }

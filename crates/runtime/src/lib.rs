@@ -33,7 +33,7 @@ mod value;
 pub use error::Error;
 pub use float::Float;
 pub use layer::LayerReport;
-pub use model::{Model, Options, StepTime, Worker};
+pub use model::{Expansion, Model, Options, StepTime, Worker};
 pub use observe::input_means;
 pub use plan::HostNode;
 pub use sensitivity::Measurement;

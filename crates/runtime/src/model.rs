@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use fpxint::{
-    ActivationClip, Clip, Geometry, Granularity, Means, Members, Plan as Precisions, Precision, Reduce, Rounding,
+    ActivationClip, Clip, ExpandedLayer, Geometry, Granularity, Means, Members, Plan as Precisions, Precision, Reduce, Rounding,
     Settings, expand_corrected, into_expanded,
 };
 use fpxint_kernels::{Kernel, Pooling};
@@ -39,6 +39,19 @@ impl std::fmt::Debug for Worker {
     }
 }
 
+/// What makes the expanded layer from a layer of an index and its settings.
+type Expand = dyn Fn(usize, fpxint::Layer, &Settings) -> Result<ExpandedLayer, fpxint::Error> + Send + Sync;
+
+/// A way to expand layers other than [`into_expanded`]; the plan and everything around the layers stay as they are.
+#[derive(Clone)]
+pub struct Expansion(pub Arc<Expand>);
+
+impl std::fmt::Debug for Expansion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Expansion").finish_non_exhaustive()
+    }
+}
+
 /// How to load a model.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -67,6 +80,10 @@ pub struct Options {
     pub threads: usize,
     /// Name of the kernel to use; otherwise what `FPXINT_KERNEL` says, or the fastest.
     pub kernel: Option<String>,
+    /// How layers are expanded instead; by [`into_expanded`] otherwise.
+    pub expansion: Option<Expansion>,
+    /// Widen the range of activations to one that is symmetric about zero.
+    pub symmetric: bool,
     /// Part in a group of workers; alone otherwise. The members of a group choose the terms, so `weight_terms` is not used.
     pub worker: Option<Worker>,
 }
@@ -86,6 +103,8 @@ impl Default for Options {
             activation_terms: None,
             threads: 1,
             kernel: None,
+            expansion: None,
+            symmetric: false,
             worker: None,
         }
     }
@@ -332,13 +351,16 @@ fn load_layer(source: &fpxint_onnx::Model, index: usize, options: &Options) -> R
     let activation_clip = options.activation_clip.unwrap_or(info.activation_clip);
     let base = Settings { weights, activations, granularity, rounding, clip, activation_clip };
     let settings = plan.map_or(base, |plan| Settings { activations, ..plan.settings(&info.name, base) });
-    let means = options.means.as_ref().and_then(|means| means.get(index));
-    let expanded = match means.filter(|_| info.weights.is_none()) {
-        Some(means) => expand_corrected(&source.layer(index)?, &settings, Some(means))?,
-        None => into_expanded(source.layer(index)?, &settings)?,
+    let means = options.means.as_ref().and_then(|means| means.get(index)).filter(|_| info.weights.is_none());
+    let expanded = match (&options.expansion, means) {
+        (Some(Expansion(expand)), _) => expand(index, source.layer(index)?, &settings)?,
+        (None, Some(means)) => expand_corrected(&source.layer(index)?, &settings, Some(means))?,
+        (None, None) => into_expanded(source.layer(index)?, &settings)?,
     };
-    match &options.worker {
-        Some(worker) => pack(expanded, None, Some(&worker.members)),
-        None => pack(expanded, options.weight_terms, None),
-    }
+    let (mut layer, report) = match &options.worker {
+        Some(worker) => pack(expanded, None, Some(&worker.members))?,
+        None => pack(expanded, options.weight_terms, None)?,
+    };
+    layer.symmetric = options.symmetric;
+    Ok((layer, report))
 }

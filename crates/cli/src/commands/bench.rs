@@ -91,7 +91,7 @@ pub(crate) fn run(common: &Common, args: &Bench) -> Result<Outcome> {
     let (weights, activations) = engine.precisions();
     let (kernel, gmacs, threads) = match &engine {
         Engine::Expanded(model) => (model.kernel(), Some(model.macs(&values)? as f64 / 1e9), common.threads()),
-        Engine::Float(_) => ("tract", None, 1),
+        Engine::Float(_) | Engine::Derived(_) => ("tract", None, 1),
     };
     let report = Report {
         model: args.model.display().to_string(),

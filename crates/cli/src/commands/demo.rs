@@ -17,7 +17,8 @@ use crate::metrics::argmax;
 use crate::table::{Table, bytes, percent};
 use crate::{Outcome, progress};
 
-const NETWORK: &[u8] = include_bytes!("../../../../assets/digits.onnx");
+/// The embedded network.
+pub(crate) const NETWORK: &[u8] = include_bytes!("../../../../assets/digits.onnx");
 const TEST_SET: &[u8] = include_bytes!("../../../../assets/digits_test.npz");
 const PRECISIONS: [&str; 6] = ["int2x1", "int2x2", "int2x3", "int4x1", "int4x2", "int4x3"];
 
@@ -100,9 +101,10 @@ pub(crate) fn run(common: &Common) -> Result<Outcome> {
 }
 
 /// Images as the network's input, and their labels.
-type TestSet = (Vec<(String, Value)>, Vec<usize>);
+pub(crate) type TestSet = (Vec<(String, Value)>, Vec<usize>);
 
-fn test_set() -> Result<TestSet> {
+/// The embedded test set.
+pub(crate) fn test_set() -> Result<TestSet> {
     let mut archive = NpzReader::new(Cursor::new(TEST_SET)).context("the embedded test set")?;
     let pixels: Array3<u8> = archive.by_name("x").context("the embedded test set")?;
     let labels: Array1<u8> = archive.by_name("y").context("the embedded test set")?;
@@ -154,13 +156,15 @@ fn timed(run: impl Fn() -> Result<Outputs>) -> Result<(Outputs, f64)> {
     Ok((outputs, start.elapsed().as_secs_f64() * 1e3))
 }
 
-fn classes(outputs: &Outputs) -> Result<Vec<usize>> {
+/// The best class of every image.
+pub(crate) fn classes(outputs: &Outputs) -> Result<Vec<usize>> {
     let (_, logits) = outputs.first().context("the embedded network has an output")?;
     let logits: ArrayD<f32> = logits.to_f32();
     Ok(logits.outer_iter().map(|row| argmax(&row.iter().copied().collect::<Vec<_>>())).collect())
 }
 
-fn share(found: &[usize], wanted: &[usize]) -> f64 {
+/// Share of classes that are those wanted.
+pub(crate) fn share(found: &[usize], wanted: &[usize]) -> f64 {
     found.iter().zip(wanted).filter(|(a, b)| a == b).count() as f64 / wanted.len() as f64
 }
 

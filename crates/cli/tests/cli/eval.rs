@@ -64,7 +64,7 @@ fn accuracy_and_agreement_are_reported() {
 
     let line = format!("{EVAL} --weights int8x3 --activations int8x2 --reference model.onnx");
     let report = folder.run(&line).done().json();
-    assert_eq!(keys(&report["reference"]), ["agreement", "metrics"]);
+    assert_eq!(keys(&report["reference"]), ["agreement", "metrics", "outputs"]);
     assert_eq!(report["reference"]["metrics"], fp32["metrics"]);
     // So precise that nothing changes.
     assert_eq!((&report["metrics"], number(&report["reference"], "agreement")), (&fp32["metrics"], 1.0));

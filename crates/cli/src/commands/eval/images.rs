@@ -7,7 +7,7 @@ use super::{Engines, Evaluate, Evaluation, Found, Metrics, limited, share};
 use crate::args::{Common, Eval, Preset, Task};
 use crate::data::{ImageInput, Images, cifar10::Cifar10, imagenet::Imagenet};
 use crate::engine::Engine;
-use crate::metrics::argmax;
+use crate::metrics::{Tally, argmax};
 use crate::progress;
 
 /// Images in a batch: enough to keep threads busy, few enough to stay in memory.
@@ -28,13 +28,17 @@ impl Set {
 impl Evaluate for Set {
     fn evaluate(self: Box<Self>, common: &Common, args: &Eval, engines: &Engines) -> Result<Evaluation> {
         let set = &*self.0;
-        let found = classify(common, args, set, engines)?;
-        Ok(found.evaluation(|top| metrics(set, top), |a, b| a[0] == b[0]))
+        let (found, tally) = classify(common, args, set, engines)?;
+        let mut evaluation = found.evaluation(|top| metrics(set, top), |a, b| a[0] == b[0]);
+        if let Some(reference) = &mut evaluation.reference {
+            reference.outputs = Some(tally.closeness("scores"));
+        }
+        Ok(evaluation)
     }
 }
 
-/// The five best classes of every sample.
-fn classify(common: &Common, args: &Eval, set: &dyn Images, engines: &Engines) -> Result<Found<Vec<usize>>> {
+/// The five best classes of every sample, and how far the scores are from the reference's.
+fn classify(common: &Common, args: &Eval, set: &dyn Images, engines: &Engines) -> Result<(Found<Vec<usize>>, Tally)> {
     let (model, reference) = (&engines.model, engines.reference.as_ref());
     let count = limited(args, set.len());
     let input = ImageInput::of(model.inputs())?;
@@ -44,35 +48,41 @@ fn classify(common: &Common, args: &Eval, set: &dyn Images, engines: &Engines) -
     let open = if args.task == Task::Cifar10 { 32 } else { 224 };
     let size = input.size.map(|side| crop.or(side).unwrap_or(open));
     let bar = progress::bar(common, "evaluating", count);
-    let mut scores = Found { model: Vec::new(), reference: reference.as_ref().map(|_| Vec::new()) };
+    let mut best = Found { model: Vec::new(), reference: reference.as_ref().map(|_| Vec::new()) };
+    let mut tally = Tally::default();
     let largest = (0..count).map(|i| set.label(i)).max().unwrap_or(0);
     let batch = input.batch.unwrap_or(BATCH);
     for start in (0..count).step_by(batch.max(1)) {
         let indices = start..count.min(start + batch);
         let images = indices.clone().into_par_iter().map(|i| set.pixels(i, size)).collect::<Result<Vec<_>>>()?;
-        scores.model.extend(top_five(model, &input, &images, size, largest, args)?);
-        if let (Some((reference, of_reference)), Some(top)) = (&reference, &mut scores.reference) {
+        let scores = scores(model, &input, &images, size, largest, args)?;
+        best.model.extend(scores.iter().map(|row| best_five(row)));
+        if let (Some((reference, of_reference)), Some(top)) = (&reference, &mut best.reference) {
             // Image by image where it may be: the reference gains nothing from batches, and so uses every core.
             let each = images
                 .par_chunks(of_reference.batch.unwrap_or(1))
-                .map(|images| top_five(reference, of_reference, images, size, largest, args));
-            top.extend(each.collect::<Result<Vec<_>>>().context("the reference")?.into_iter().flatten());
+                .map(|images| self::scores(reference, of_reference, images, size, largest, args));
+            let wanted: Vec<_> = each.collect::<Result<Vec<_>>>().context("the reference")?.into_iter().flatten().collect();
+            top.extend(wanted.iter().map(|row| best_five(row)));
+            for (wanted, row) in wanted.iter().zip(&scores).filter(|(a, b)| a.len() == b.len()) {
+                tally.add(wanted, row, row.len());
+            }
         }
         bar.inc(indices.len() as u64);
     }
     bar.finish_and_clear();
-    Ok(scores)
+    Ok((best, tally))
 }
 
-/// The five largest classes of every image, best first; there must be more of them than the `largest` label.
-fn top_five(
+/// The score of every class for every image; there must be more of them than the `largest` label.
+fn scores(
     engine: &Engine,
     input: &ImageInput,
     images: &[Vec<u8>],
     size: [usize; 2],
     largest: usize,
     args: &Eval,
-) -> Result<Vec<Vec<usize>>> {
+) -> Result<Vec<Vec<f32>>> {
     let outputs = engine.run(&input.batch(images, size, args.preset.unwrap_or(Preset::Torchvision))?)?;
     let (name, scores) = outputs.first().context("the model has no output")?;
     let batch = input.batch.unwrap_or(images.len()).max(images.len());
@@ -87,9 +97,10 @@ fn top_five(
     let scores = scores.to_f32();
     let rows = scores.as_slice().context("a contiguous output")?.chunks_exact(classes);
     // Behind those of the images are only those of copies.
-    Ok(rows.take(images.len()).map(best_five).collect())
+    Ok(rows.take(images.len()).map(<[f32]>::to_vec).collect())
 }
 
+/// The five largest classes, best first.
 fn best_five(row: &[f32]) -> Vec<usize> {
     let mut row = row.to_vec();
     let mut best = Vec::with_capacity(5);

@@ -14,29 +14,29 @@ mod text;
 
 use anyhow::{Result, bail};
 
-use self::report::{Reference, Report};
+pub(crate) use self::report::{Reference, Report};
 use super::print_json;
 use crate::args::{Common, Eval, Precisions, Task};
 use crate::engine::Engine;
 use crate::{Outcome, engine};
 
 /// Metrics by name; NaN where one is not defined.
-type Metrics = std::collections::BTreeMap<&'static str, f64>;
+pub(crate) type Metrics = std::collections::BTreeMap<&'static str, f64>;
 
 /// A data set that was opened, with what is measured on it.
-trait Evaluate {
+pub(crate) trait Evaluate {
     /// Measures the models.
     fn evaluate(self: Box<Self>, common: &Common, args: &Eval, engines: &Engines) -> Result<Evaluation>;
 }
 
 /// The model, and what it is compared with.
-struct Engines {
-    model: Engine,
-    reference: Option<Engine>,
+pub(crate) struct Engines {
+    pub model: Engine,
+    pub reference: Option<Engine>,
 }
 
 /// What was measured.
-struct Evaluation {
+pub(crate) struct Evaluation {
     /// Samples.
     count: usize,
     metrics: Metrics,
@@ -55,32 +55,42 @@ impl<T> Found<T> {
         let count = self.model.len();
         let reference = self.reference.map(|found| {
             let agreement = share(count, |i| agree(&self.model[i], &found[i]));
-            Reference { metrics: metrics(&found), agreement, cosine: None, cosine_min: None }
+            Reference { metrics: metrics(&found), agreement, cosine: None, cosine_min: None, outputs: None }
         });
         Evaluation { count, metrics: metrics(&self.model), reference }
     }
 }
 
 pub(crate) fn run(common: &Common, args: &Eval) -> Result<Outcome> {
-    check_flags(args)?;
-    let set: Box<dyn Evaluate> = match args.task {
-        Task::Imagenet | Task::Cifar10 => Box::new(images::Set::open(args)?),
-        Task::StsB => Box::new(sts_b::Set::open(args)?),
-        Task::Squad => Box::new(squad::Set::open(args)?),
-        Task::Mnli => Box::new(mnli::Set::open(args)?),
-    };
+    let set = open(args)?;
     let model = engine::load(common, &args.model, &args.precisions)?;
     let load = |path: &std::path::PathBuf| engine::load(common, path, &Precisions::default());
     let engines = Engines { model, reference: args.reference.as_ref().map(load).transpose()? };
-    let Evaluation { count, metrics, reference } = set.evaluate(common, args, &engines)?;
-    let (weights, activations) = engines.model.precisions();
-    let report = Report { task: args.task.name(), count, weights, activations, metrics, reference };
+    let report = measured(common, args, set, &engines)?;
     if common.json {
         print_json(&report)?;
     } else {
         report.print(args.task);
     }
     Ok(Outcome::Done)
+}
+
+/// Opens the data set.
+pub(crate) fn open(args: &Eval) -> Result<Box<dyn Evaluate>> {
+    check_flags(args)?;
+    Ok(match args.task {
+        Task::Imagenet | Task::Cifar10 => Box::new(images::Set::open(args)?),
+        Task::StsB => Box::new(sts_b::Set::open(args)?),
+        Task::Squad => Box::new(squad::Set::open(args)?),
+        Task::Mnli => Box::new(mnli::Set::open(args)?),
+    })
+}
+
+/// What the models score on a data set.
+pub(crate) fn measured(common: &Common, args: &Eval, set: Box<dyn Evaluate>, engines: &Engines) -> Result<Report> {
+    let Evaluation { count, metrics, reference } = set.evaluate(common, args, engines)?;
+    let (weights, activations) = engines.model.precisions();
+    Ok(Report { task: args.task.name(), count, weights, activations, metrics, reference })
 }
 
 /// Refuses flags that mean nothing to the task.

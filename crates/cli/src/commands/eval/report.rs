@@ -5,11 +5,12 @@ use serde::Serialize;
 use super::Metrics;
 use crate::args::Task;
 use crate::engine::effective_bits;
+use crate::metrics::Closeness;
 use crate::table::{Table, percent};
 
 /// The reference's own metrics, and how the model compares.
 #[derive(Debug, Serialize)]
-pub(super) struct Reference {
+pub(crate) struct Reference {
     /// As the model's.
     pub metrics: Metrics,
     /// Share of samples with the same top-1 class (images, mnli) or the same answer (squad); for sts-b the mean cosine, since
@@ -21,11 +22,14 @@ pub(super) struct Reference {
     /// sts-b: the least of these cosines.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cosine_min: Option<f64>,
+    /// Images and sts-b: how far the model's scores, or embeddings, are from the reference's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outputs: Option<Closeness>,
 }
 
 /// The JSON object.
 #[derive(Debug, Serialize)]
-pub(super) struct Report {
+pub(crate) struct Report {
     pub task: &'static str,
     /// Samples.
     pub count: usize,

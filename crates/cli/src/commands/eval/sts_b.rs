@@ -11,7 +11,7 @@ use crate::args::{Common, Eval};
 use crate::data;
 use crate::data::sts_b::Pair;
 use crate::data::tokens::Encoder;
-use crate::metrics::{cosine, pearson, spearman};
+use crate::metrics::{Tally, cosine, pearson, spearman};
 
 /// Most tokens of a sentence.
 const LENGTH: usize = 128;
@@ -59,7 +59,18 @@ fn evaluation(found: &Found<Vec<f64>>, scores: &[f64]) -> Evaluation {
         let cosines = || found.model.iter().zip(reference).map(|(a, b)| cosine(a, b));
         let mean = cosines().sum::<f64>() / reference.len() as f64;
         let least = cosines().fold(f64::INFINITY, f64::min);
-        Reference { metrics: metrics(reference), agreement: mean, cosine: Some(mean), cosine_min: Some(least) }
+        let mut tally = Tally::default();
+        for (a, b) in reference.iter().zip(&found.model) {
+            let [a, b] = [a, b].map(|row| row.iter().map(|&v| v as f32).collect::<Vec<_>>());
+            tally.add(&a, &b, a.len());
+        }
+        Reference {
+            metrics: metrics(reference),
+            agreement: mean,
+            cosine: Some(mean),
+            cosine_min: Some(least),
+            outputs: Some(tally.closeness("embeddings")),
+        }
     });
     Evaluation { count: scores.len(), metrics: metrics(&found.model), reference }
 }

@@ -1,0 +1,267 @@
+//! Plots as SVG that follows the page's colours: every stroke and letter has a class, none a colour of its own.
+//!
+//! A plot is drawn for one width, with letters of the page's size; a page holds a wide and a narrow one and shows the one that
+//! fits. The legend is text of the page beside it.
+
+use std::fmt::Write;
+
+use super::axis::Scale;
+use super::escape;
+use super::figure::{Figure, Kind, Line, Mark, Plot};
+
+/// Width of a letter and height of a line, in pixels, of the letters in plots.
+const LETTER: f64 = 6.9;
+const LINE: f64 = 18.0;
+/// Colours of the palette; later lines begin again.
+pub(super) const COLOURS: usize = 7;
+/// Points of a line beyond which they bear no marks and tell no values.
+const MARKED: usize = 60;
+
+/// The area of a plot within its picture.
+struct Area {
+    left: f64,
+    right: f64,
+    top: f64,
+    bottom: f64,
+}
+
+impl Area {
+    fn x(&self, place: f64) -> f64 {
+        self.left + place * (self.right - self.left)
+    }
+
+    fn y(&self, place: f64) -> f64 {
+        self.bottom - place * (self.bottom - self.top)
+    }
+}
+
+/// Width of a text.
+fn width(text: &str) -> f64 {
+    text.chars().count() as f64 * LETTER
+}
+
+/// Draws a plot `size` pixels wide; `label` says what it is to who cannot see it.
+pub(crate) fn svg(figure: &Figure, plot: &Plot, label: &str, size: f64) -> String {
+    match plot.kind {
+        Kind::Curves => curves(figure, plot, label, size),
+        Kind::Dots => dots(figure, plot, label, size),
+    }
+}
+
+fn open(label: &str, size: f64, height: f64, class: &str) -> String {
+    let label = escape(label);
+    format!("<svg class=\"{class}\" viewBox=\"0 0 {size:.0} {height:.0}\" role=\"img\" aria-label=\"{label}\">")
+}
+
+fn class(size: f64) -> &'static str {
+    if size < 500.0 { "plot narrow" } else { "plot wide" }
+}
+
+/// Lines over a numeric x.
+fn curves(figure: &Figure, plot: &Plot, label: &str, size: f64) -> String {
+    let height = (size * 0.56).clamp(270.0, 420.0);
+    let all: Vec<Vec<(f64, f64)>> = plot.lines.iter().map(|line| figure.points(plot, line)).collect();
+    let points = || all.iter().flatten();
+    let most_y = 7;
+    let y = Scale::of(points().map(|p| p.1), &plot.y, most_y);
+    let y_labels = y.labels(most_y);
+    let left = y_labels.iter().map(|(_, text)| width(text)).fold(0.0, f64::max) + 14.0;
+    let most_x = ((size - left) / 62.0) as usize;
+    let x = Scale::of(points().map(|p| p.0), &plot.x, most_x);
+    let area = Area { left, right: size - 22.0, top: 2.0 * LINE, bottom: height - 2.6 * LINE };
+    let mut out = open(label, size, height, class(size));
+    for (value, text) in &y_labels {
+        let at = area.y(y.place(*value));
+        let (right, end) = (area.right, left - 8.0);
+        let _ = write!(out, "<path class=\"grid\" d=\"M{left:.1} {at:.1}H{right:.1}\"/>");
+        let _ = write!(out, "<text class=\"end\" x=\"{end:.1}\" y=\"{:.1}\">{text}</text>", at + 4.5);
+    }
+    for (value, text) in x.labels(most_x) {
+        let at = area.x(x.place(value));
+        let _ = write!(out, "<path class=\"grid\" d=\"M{at:.1} {:.1}V{:.1}\"/>", area.top, area.bottom);
+        let _ = write!(out, "<text class=\"mid\" x=\"{at:.1}\" y=\"{:.1}\">{text}</text>", area.bottom + LINE);
+    }
+    let _ = write!(out, "<path class=\"axis\" d=\"M{left:.1} {:.1}V{:.1}H{:.1}\"/>", area.top, area.bottom, area.right);
+    let middle = (area.left + area.right) / 2.0;
+    titles(&mut out, plot, size, middle, height - 8.0);
+    for (line, points) in plot.lines.iter().zip(&all) {
+        let placed: Vec<(f64, f64)> =
+            points.iter().map(|p| (area.x(x.place(p.0)), area.y(y.place(p.1)))).collect();
+        draw(&mut out, figure, line, points, &placed);
+    }
+    out + "</svg>"
+}
+
+/// Titles of both axes: that of y above the area, that of x below, both kept within the picture.
+fn titles(out: &mut String, plot: &Plot, size: f64, middle: f64, below: f64) {
+    let _ = write!(out, "<text class=\"title\" x=\"2\" y=\"14\">{}</text>", escape(&plot.y.title));
+    let half = width(&plot.x.title) / 2.0;
+    let middle = middle.min(size - half).max(half.min(size / 2.0));
+    let _ = write!(out, "<text class=\"title mid\" x=\"{middle:.1}\" y=\"{below:.1}\">{}</text>", escape(&plot.x.title));
+}
+
+fn draw(out: &mut String, figure: &Figure, line: &Line, values: &[(f64, f64)], placed: &[(f64, f64)]) {
+    let colour = line.colour % COLOURS;
+    let class = match line.mark {
+        Mark::Solid => "solid",
+        Mark::Dashed => "dashed",
+        Mark::Thin => "thin",
+        Mark::Points => "",
+    };
+    if !class.is_empty() && placed.len() > 1 {
+        let steps: Vec<String> = placed.iter().map(|(x, y)| format!("{x:.1} {y:.1}")).collect();
+        let _ = write!(out, "<path class=\"{class} s{colour}\" d=\"M{}\"/>", steps.join("L"));
+    }
+    if matches!(line.mark, Mark::Thin) || placed.len() > MARKED && line.mark != Mark::Points {
+        return;
+    }
+    for (value, &(x, y)) in values.iter().zip(placed) {
+        let (column_x, column_y) = (&figure.columns[line.x], &figure.columns[line.y]);
+        let told = format!(
+            "{} {}: {} {}",
+            column_x.title,
+            column_x.show.cell(&value.0.into()),
+            if line.title.is_empty() { &column_y.title } else { &line.title },
+            column_y.show.cell(&value.1.into())
+        );
+        let shape = mark(line.colour, x, y);
+        let _ = write!(out, "<path class=\"mark s{colour}\" d=\"{shape}\"><title>{}</title></path>", escape(&told));
+    }
+}
+
+/// The mark of a colour: lines differ by shape too.
+pub(super) fn mark(colour: usize, x: f64, y: f64) -> String {
+    match colour % COLOURS {
+        0 => format!("M{:.1} {y:.1}a4 4 0 1 0 8 0a4 4 0 1 0 -8 0z", x - 4.0),
+        1 => format!("M{:.1} {:.1}h7v7h-7z", x - 3.5, y - 3.5),
+        2 => format!("M{x:.1} {:.1}l4.8 8.4h-9.6z", y - 5.4),
+        3 => format!("M{x:.1} {:.1}l5 5l-5 5l-5 -5z", y - 5.0),
+        4 => format!("M{x:.1} {:.1}l-4.8 -8.4h9.6z", y + 5.4),
+        5 => format!("M{:.1} {:.1}h3v-3h3v3h3v3h-3v3h-3v-3h-3z", x - 4.5, y - 1.5),
+        _ => format!("M{:.1} {:.1}h9v3h-9z", x - 4.5, y - 1.5),
+    }
+}
+
+/// A row of marks for every name, measured from left to right.
+fn dots(figure: &Figure, plot: &Plot, label: &str, size: f64) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for &row in plot.lines.iter().flat_map(|line| &line.rows) {
+        let name = figure.rows[row][plot.lines[0].x].text();
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let longest = if size < 500.0 { 17 } else { 34 };
+    let left = names.iter().map(|name| width(name)).fold(0.0, f64::max).min(longest as f64 * LETTER) + 12.0;
+    let value = |line: &Line, row: usize| {
+        figure.rows[row][line.y].number().filter(|value| !plot.y.log || *value > 0.0)
+    };
+    let values: Vec<f64> =
+        plot.lines.iter().flat_map(|line| line.rows.iter().filter_map(|&row| value(line, row))).collect();
+    let most = ((size - left) / 66.0) as usize;
+    let scale = Scale::of(values.iter().copied(), &plot.y, most);
+    let height = (names.len() as f64 + 2.8) * LINE;
+    let area = Area { left, right: size - 24.0, top: 4.0, bottom: 4.0 + names.len() as f64 * LINE };
+    let mut out = open(label, size, height, class(size));
+    for (value, text) in scale.labels(most) {
+        let at = area.x(scale.place(value));
+        let _ = write!(out, "<path class=\"grid\" d=\"M{at:.1} {:.1}V{:.1}\"/>", area.top, area.bottom);
+        let _ = write!(out, "<text class=\"mid\" x=\"{at:.1}\" y=\"{:.1}\">{text}</text>", area.bottom + LINE);
+    }
+    let _ = write!(out, "<path class=\"axis\" d=\"M{left:.1} {:.1}V{:.1}H{:.1}\"/>", area.top, area.bottom, area.right);
+    for (place, name) in names.iter().enumerate() {
+        let y = area.top + (place as f64 + 0.5) * LINE;
+        let (shown, end) = (escape(&shortened(name, longest)), left - 8.0);
+        let _ = write!(out, "<path class=\"faint\" d=\"M{left:.1} {y:.1}H{:.1}\"/>", area.right);
+        let full = escape(name);
+        let _ = write!(out, "<text class=\"end\" x=\"{end:.1}\" y=\"{:.1}\"><title>{full}</title>{shown}</text>", y + 4.5);
+    }
+    for line in &plot.lines {
+        for &row in &line.rows {
+            let Some(found) = value(line, row) else { continue };
+            let name = figure.rows[row][line.x].text();
+            let place = names.iter().position(|other| *other == name).unwrap_or(0);
+            let (x, y) = (area.x(scale.place(found)), area.top + (place as f64 + 0.5) * LINE);
+            let column = &figure.columns[line.y];
+            let told = escape(&format!("{name}: {} {}", column.title, column.show.cell(&found.into())));
+            let (colour, shape) = (line.colour % COLOURS, mark(line.colour, x, y));
+            let _ = write!(out, "<path class=\"mark s{colour}\" d=\"{shape}\"><title>{told}</title></path>");
+        }
+    }
+    let half = width(&plot.y.title) / 2.0;
+    let middle = ((area.left + area.right) / 2.0).min(size - half).max(half.min(size / 2.0));
+    let y = height - 6.0;
+    let _ = write!(out, "<text class=\"title mid\" x=\"{middle:.1}\" y=\"{y:.1}\">{}</text>", escape(&plot.y.title));
+    out + "</svg>"
+}
+
+/// A name cut to so many letters: its end tells more than its beginning.
+fn shortened(name: &str, most: usize) -> String {
+    let count = name.chars().count();
+    if count <= most {
+        return name.to_owned();
+    }
+    std::iter::once('…').chain(name.chars().skip(count + 1 - most)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::figure::{Axis, Show, column};
+    use super::*;
+
+    fn drawn(kind: Kind) -> (Figure, Plot) {
+        let columns = vec![
+            column("layer", "layer", Show::Text),
+            column("n", "terms", Show::Integer),
+            column("error", "error", Show::Scientific),
+        ];
+        let mut figure = Figure::new("t", "c", columns);
+        for n in 1..=8u32 {
+            figure.row(vec![format!("layer <{n}> of a long and winding name").into(), n.into(), 16f64.powi(-(n as i32)).into()]);
+        }
+        let keys = if kind == Kind::Dots { ["layer", "error"] } else { ["n", "error"] };
+        let lines = vec![figure.line("error & bound", keys, ("", ""), (1, Mark::Solid))];
+        let plot = Plot { kind, x: Axis::linear("terms"), y: Axis::log("error"), lines };
+        (figure, plot)
+    }
+
+    /// Every pair of numbers in a path that moves to an absolute place.
+    fn places(svg: &str) -> Vec<(f64, f64)> {
+        let moves = svg.split(" d=\"M").skip(1);
+        let pair = |text: &str| {
+            let mut numbers = text.split(|c: char| !(c.is_ascii_digit() || c == '.' || c == '-'));
+            Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+        };
+        moves.filter_map(pair).collect()
+    }
+
+    #[test]
+    fn everything_lies_within_the_picture() {
+        for kind in [Kind::Curves, Kind::Dots] {
+            let (figure, plot) = drawn(kind);
+            for size in [360.0, 760.0] {
+                let svg = svg(&figure, &plot, "what", size);
+                let places = places(&svg);
+                assert!(places.len() > 16, "{svg}");
+                assert!(places.iter().all(|&(x, y)| (0.0..=size).contains(&x) && (0.0..=800.0).contains(&y)), "{svg}");
+                assert_eq!(svg.matches("class=\"mark").count(), 8, "{svg}");
+                assert!(!svg.contains("NaN") && !svg.contains("layer <"), "{svg}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_smaller_error_lies_lower() {
+        let (figure, plot) = drawn(Kind::Curves);
+        let svg = svg(&figure, &plot, "what", 760.0);
+        let line = svg.split("solid s1\" d=\"M").nth(1).unwrap().split('"').next().unwrap();
+        let y: Vec<f64> = line.split('L').map(|p| p.split(' ').nth(1).unwrap().parse().unwrap()).collect();
+        assert!(y.len() == 8 && y.windows(2).all(|w| w[1] > w[0] + 1.0), "{line}");
+    }
+
+    #[test]
+    fn long_names_keep_their_end() {
+        assert_eq!(shortened("encoder.layer.11.output", 9), "…1.output");
+        assert_eq!(shortened("conv1", 9), "conv1");
+    }
+}
