@@ -240,6 +240,9 @@ pub(crate) struct Inspect {
     pub method: Method,
     #[command(flatten)]
     pub planning: Planning,
+    /// Also run the model on synthetic inputs, and write its layers with their time and errors as an HTML page
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -91,6 +91,22 @@ impl Examined {
         Ok(Some(self.layer.weight.measured_error(&self.layer.name, floats, terms)?.0))
     }
 
+    /// How the errors of the weights spread over their bounds: the share of them in each of `bins` equal parts of `-1 ..= 1`, in
+    /// units of their channel's bound; `None` where the float weights are gone.
+    pub(crate) fn histogram(&self, bins: usize) -> Result<Option<Vec<f64>>> {
+        let Some(floats) = &self.floats else { return Ok(None) };
+        let (series, order) = (&self.layer.weight, self.order());
+        let channels = series.channels();
+        let bounds: Vec<f64> = (0..channels.count).map(|channel| series.bound(order, channel)).collect();
+        let mut counts = vec![0u64; bins];
+        for (i, (value, &float)) in series.values(&self.layer.name, order)?.zip(floats).enumerate() {
+            let share = (value - f64::from(float)) / bounds[channels.of(i)];
+            let bin = ((share + 1.0) / 2.0 * bins as f64).floor();
+            counts[bin.clamp(0.0, bins as f64 - 1.0) as usize] += 1;
+        }
+        Ok(Some(counts.into_iter().map(|count| count as f64 / floats.len() as f64).collect()))
+    }
+
     /// What is told of the layer.
     pub(crate) fn report(&self) -> Result<LayerReport> {
         let (layer, precision) = (&self.layer, self.layer.weight.precision());

@@ -121,6 +121,8 @@ pub struct StepTime {
     pub seconds: f64,
     /// Multiply-accumulates of its layer; 0 where it is none.
     pub macs: u64,
+    /// Its layer's index, where it is one.
+    pub layer: Option<usize>,
 }
 
 /// A model ready to run; [`Model::run`] may be called from many threads at once.
@@ -250,8 +252,9 @@ impl Model {
                 Action::Encoder(kind) => kind.name().to_owned(),
                 Action::Tract { op, .. } => format!("host {}", op.name()),
             };
-            let macs = if let Action::Layer { layer } = step.action { macs[layer] } else { 0 };
-            StepTime { name: step.name.clone(), operator, seconds, macs }
+            let layer = if let Action::Layer { layer } = step.action { Some(layer) } else { None };
+            let macs = layer.map_or(0, |layer| macs[layer]);
+            StepTime { name: step.name.clone(), operator, seconds, macs, layer }
         };
         Ok(self.plan.steps.iter().zip(seconds).map(time).collect())
     }

@@ -1,6 +1,6 @@
 //! `fpxint compare`: how close a model's outputs are to a reference's.
 
-mod layers;
+pub(crate) mod layers;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;

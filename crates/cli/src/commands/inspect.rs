@@ -1,5 +1,7 @@
 //! `fpxint inspect`: what a model is made of, layer by layer, and what of it stays in FP32 or on the host.
 
+mod measured;
+mod page;
 mod remarks;
 
 use anyhow::{Context, Result, bail};
@@ -47,6 +49,9 @@ struct Layer {
     activation_clip: &'static str,
     #[serde(skip)]
     depthwise: bool,
+    /// [`Examined::histogram`], for a page.
+    #[serde(skip)]
+    histogram: Option<Vec<f64>>,
     /// Multiply-accumulates for one sample.
     macs: u64,
 }
@@ -84,7 +89,11 @@ struct Report {
 
 pub(crate) fn run(common: &Common, args: &Inspect) -> Result<Outcome> {
     let model = engine::read(&args.model)?;
-    let report = report(common, args, &model).with_context(|| args.model.display().to_string())?;
+    let planned = planned(common, args, &model).with_context(|| args.model.display().to_string())?;
+    let report = report(common, args, &model, planned.as_ref()).with_context(|| args.model.display().to_string())?;
+    if let Some(file) = &args.html {
+        page::write(common, args, model, planned, &report, file)?;
+    }
     if common.json {
         print_json(&report)?;
     } else {
@@ -93,7 +102,17 @@ pub(crate) fn run(common: &Common, args: &Inspect) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn report(common: &Common, args: &Inspect, model: &Model) -> Result<Report> {
+/// The plan that the flags ask for.
+fn planned(common: &Common, args: &Inspect, model: &Model) -> Result<Option<Planned>> {
+    if !args.planning.is_given() {
+        return Ok(None);
+    }
+    let (method, granularity) = (args.method, Granularity::Channel);
+    let request = Request { planning: &args.planning, method, granularity, otherwise: None, layers: None };
+    Ok(Some(planning::planned(common, model, &args.model, &request)?))
+}
+
+fn report(common: &Common, args: &Inspect, model: &Model, planned: Option<&Planned>) -> Result<Report> {
     if model.is_artefact() && args.weights.is_some() {
         bail!("is expanded already: its weights have the precision that they have");
     }
@@ -101,17 +120,9 @@ fn report(common: &Common, args: &Inspect, model: &Model) -> Result<Report> {
         bail!("is expanded already, and {flag} is a matter of the expansion");
     }
     let survey = fpxint_runtime::survey(model)?;
-    let planned = match args.planning.is_given() {
-        true => {
-            let (method, granularity) = (args.method, Granularity::Channel);
-            let request = Request { planning: &args.planning, method, granularity, otherwise: None, layers: None };
-            Some(planning::planned(common, model, &args.model, &request)?)
-        }
-        false => None,
-    };
     let bar = progress::bar(common, "expanding", model.layers().len());
     let examine = |(index, &macs): (usize, &u64)| {
-        let layer = examine(args, model, planned.as_ref(), index, macs);
+        let layer = examine(args, model, planned, index, macs);
         bar.inc(1);
         layer
     };
@@ -170,6 +181,7 @@ fn examine(args: &Inspect, model: &Model, planned: Option<&Planned>, index: usiz
         activation_bits: settings.activations.total_bits(),
         activation_clip: settings.activation_clip.of(settings.activations).name(),
         depthwise: info.geometry.is_depthwise(),
+        histogram: if args.html.is_some() { examined.histogram(page::BINS)? } else { None },
         macs,
     })
 }

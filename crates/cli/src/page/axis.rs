@@ -140,7 +140,10 @@ mod tests {
     fn labels_are_round_and_few() {
         assert_eq!(labels(&[1.0, 8.0], &Axis::linear("n")), ["2", "4", "6", "8"]);
         assert_eq!(labels(&[1.0, 4.0], &Axis::linear("n")), ["1", "2", "3", "4"]);
-        assert_eq!(labels(&[0.86, 0.915], &Axis::percent("p")), ["86 %", "87 %", "88 %", "89 %", "90 %", "91 %", "92 %"]);
+        assert_eq!(
+            labels(&[0.86, 0.915], &Axis::percent("p")),
+            ["86 %", "87 %", "88 %", "89 %", "90 %", "91 %", "92 %"]
+        );
         assert_eq!(labels(&[0.1, 1.0], &Axis::percent("p")).last().unwrap(), "100 %");
         assert_eq!(labels(&[1e-9, 1e-1], &Axis::log("e")), ["10⁻⁹", "10⁻⁷", "10⁻⁵", "10⁻³", "10⁻¹"]);
         assert_eq!(labels(&[0.03, 0.4], &Axis::log("e")), ["0.05", "0.1", "0.2"]);

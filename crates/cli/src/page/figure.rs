@@ -131,8 +131,10 @@ impl Axis {
 pub(crate) enum Mark {
     /// A line with a mark at every point.
     Solid,
-    /// A dashed line, for bounds and references.
+    /// A dashed line with a mark at every point.
     Dashed,
+    /// A dashed line alone, for bounds and references.
+    Limit,
     /// One of many lines, faint.
     Thin,
     /// Marks alone.
@@ -159,6 +161,8 @@ pub(crate) enum Kind {
     Curves,
     /// One line of the picture a row: the text of column x names it, y is measured from left to right.
     Dots,
+    /// One histogram for every text of column x; y is the height of a bar, and the columns `from` and `to` are its ends.
+    Histograms,
 }
 
 /// A picture of some columns.

@@ -2,6 +2,7 @@
 
 mod axis;
 pub(crate) mod figure;
+mod histogram;
 mod plot;
 
 use std::fmt::Write;
@@ -30,6 +31,12 @@ pub(crate) fn escape(text: &str) -> String {
     safe
 }
 
+/// Text in which what stands between backquotes is code.
+pub(crate) fn marked(text: &str) -> String {
+    let parts = text.split('`').enumerate();
+    parts.map(|(i, part)| if i % 2 == 1 { format!("<code>{}</code>", escape(part)) } else { escape(part) }).collect()
+}
+
 /// A whole page; `body` is HTML.
 pub(crate) fn page(title: &str, body: &str) -> String {
     let title = escape(title);
@@ -55,7 +62,7 @@ pub(crate) fn figure(figure: &Figure, file: &str) -> String {
             out.push('\n');
         }
     }
-    let _ = writeln!(out, "<figcaption>{}</figcaption>", escape(&figure.caption));
+    let _ = writeln!(out, "<figcaption>{}</figcaption>", marked(&figure.caption));
     let folded = if figure.rows.len() > OPEN_ROWS || !figure.plots.is_empty() { "" } else { " open" };
     let rows = figure.rows.len();
     let _ = writeln!(out, "<details{folded}><summary>Numbers: {rows} rows</summary>\n{}</details>", table(figure));
@@ -80,16 +87,17 @@ fn legend(plot: &Plot) -> String {
     let item = |line: &&figure::Line| {
         let colour = line.colour % plot::COLOURS;
         let stroke = match (plot.kind, line.mark) {
-            (figure::Kind::Dots, _) | (_, Mark::Points) => String::new(),
+            (figure::Kind::Dots | figure::Kind::Histograms, _) | (_, Mark::Points) => String::new(),
             (_, Mark::Solid) => format!("<path class=\"solid s{colour}\" d=\"M1 7H29\"/>"),
-            (_, Mark::Dashed) => format!("<path class=\"dashed s{colour}\" d=\"M1 7H29\"/>"),
+            (_, Mark::Dashed | Mark::Limit) => format!("<path class=\"dashed s{colour}\" d=\"M1 7H29\"/>"),
             (_, Mark::Thin) => format!("<path class=\"thin s{colour}\" d=\"M1 7H29\"/>"),
         };
         let shape = match line.mark {
-            Mark::Thin => String::new(),
+            Mark::Thin | Mark::Limit => String::new(),
             _ => format!("<path class=\"mark s{colour}\" d=\"{}\"/>", plot::mark(line.colour, 15.0, 7.0)),
         };
-        let key = format!("<svg viewBox=\"0 0 30 14\" width=\"30\" height=\"14\" aria-hidden=\"true\">{stroke}{shape}</svg>");
+        let key =
+            format!("<svg viewBox=\"0 0 30 14\" width=\"30\" height=\"14\" aria-hidden=\"true\">{stroke}{shape}</svg>");
         format!("<li>{key} {}</li>", escape(&line.title))
     };
     format!("<ul class=\"legend\">{}</ul>\n", named.iter().map(item).collect::<String>())

@@ -6,12 +6,11 @@
 use std::fmt::Write;
 
 use super::axis::Scale;
-use super::escape;
 use super::figure::{Figure, Kind, Line, Mark, Plot};
+use super::{escape, histogram};
 
-/// Width of a letter and height of a line, in pixels, of the letters in plots.
-const LETTER: f64 = 6.9;
-const LINE: f64 = 18.0;
+/// Height of a line, in pixels, of the letters in plots.
+pub(super) const LINE: f64 = 18.0;
 /// Colours of the palette; later lines begin again.
 pub(super) const COLOURS: usize = 7;
 /// Points of a line beyond which they bear no marks and tell no values.
@@ -35,9 +34,30 @@ impl Area {
     }
 }
 
-/// Width of a text.
-fn width(text: &str) -> f64 {
-    text.chars().count() as f64 * LETTER
+/// Width of a text, in pixels, in the widest of the page's fonts.
+pub(super) fn width(text: &str) -> f64 {
+    let letter = |c: char| match c {
+        'W' | 'M' | '%' | '@' => 12.9,
+        'm' | 'w' => 12.4,
+        'A'..='Z' => 9.6,
+        'i' | 'l' | 'j' | '.' | ',' | ':' | ' ' | '\'' | '|' | '/' => 4.6,
+        '0'..='9' | 'a'..='z' => 8.0,
+        '⁰'..='⁹' | '¹' | '²' | '³' | '⁻' => 6.0,
+        _ => 8.4,
+    };
+    text.chars().map(letter).sum()
+}
+
+/// Lines of words that are no wider than `most`, where words allow it.
+fn wrapped(text: &str, most: f64) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if width(line) + width(word) + 5.0 <= most => *line += &format!(" {word}"),
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 /// Draws a plot `size` pixels wide; `label` says what it is to who cannot see it.
@@ -45,21 +65,23 @@ pub(crate) fn svg(figure: &Figure, plot: &Plot, label: &str, size: f64) -> Strin
     match plot.kind {
         Kind::Curves => curves(figure, plot, label, size),
         Kind::Dots => dots(figure, plot, label, size),
+        Kind::Histograms => histogram::histograms(figure, plot, label, size),
     }
 }
 
-fn open(label: &str, size: f64, height: f64, class: &str) -> String {
+pub(super) fn open(label: &str, size: f64, height: f64, class: &str) -> String {
     let label = escape(label);
     format!("<svg class=\"{class}\" viewBox=\"0 0 {size:.0} {height:.0}\" role=\"img\" aria-label=\"{label}\">")
 }
 
-fn class(size: f64) -> &'static str {
+pub(super) fn class(size: f64) -> &'static str {
     if size < 500.0 { "plot narrow" } else { "plot wide" }
 }
 
 /// Lines over a numeric x.
 fn curves(figure: &Figure, plot: &Plot, label: &str, size: f64) -> String {
-    let height = (size * 0.56).clamp(270.0, 420.0);
+    let below = x_title(&plot.x.title, size);
+    let height = (size * 0.56).clamp(270.0, 420.0) + (below.len() - 1) as f64 * LINE;
     let all: Vec<Vec<(f64, f64)>> = plot.lines.iter().map(|line| figure.points(plot, line)).collect();
     let points = || all.iter().flatten();
     let most_y = 7;
@@ -68,7 +90,7 @@ fn curves(figure: &Figure, plot: &Plot, label: &str, size: f64) -> String {
     let left = y_labels.iter().map(|(_, text)| width(text)).fold(0.0, f64::max) + 14.0;
     let most_x = ((size - left) / 62.0) as usize;
     let x = Scale::of(points().map(|p| p.0), &plot.x, most_x);
-    let area = Area { left, right: size - 22.0, top: 2.0 * LINE, bottom: height - 2.6 * LINE };
+    let area = Area { left, right: size - 22.0, top: 2.0 * LINE, bottom: height - (1.6 + below.len() as f64) * LINE };
     let mut out = open(label, size, height, class(size));
     for (value, text) in &y_labels {
         let at = area.y(y.place(*value));
@@ -83,28 +105,35 @@ fn curves(figure: &Figure, plot: &Plot, label: &str, size: f64) -> String {
     }
     let _ = write!(out, "<path class=\"axis\" d=\"M{left:.1} {:.1}V{:.1}H{:.1}\"/>", area.top, area.bottom, area.right);
     let middle = (area.left + area.right) / 2.0;
-    titles(&mut out, plot, size, middle, height - 8.0);
+    let _ = write!(out, "<text class=\"title\" x=\"2\" y=\"14\">{}</text>", escape(&plot.y.title));
+    titles(&mut out, &below, size, middle, height - 8.0);
     for (line, points) in plot.lines.iter().zip(&all) {
-        let placed: Vec<(f64, f64)> =
-            points.iter().map(|p| (area.x(x.place(p.0)), area.y(y.place(p.1)))).collect();
+        let placed: Vec<(f64, f64)> = points.iter().map(|p| (area.x(x.place(p.0)), area.y(y.place(p.1)))).collect();
         draw(&mut out, figure, line, points, &placed);
     }
     out + "</svg>"
 }
 
-/// Titles of both axes: that of y above the area, that of x below, both kept within the picture.
-fn titles(out: &mut String, plot: &Plot, size: f64, middle: f64, below: f64) {
-    let _ = write!(out, "<text class=\"title\" x=\"2\" y=\"14\">{}</text>", escape(&plot.y.title));
-    let half = width(&plot.x.title) / 2.0;
-    let middle = middle.min(size - half).max(half.min(size / 2.0));
-    let _ = write!(out, "<text class=\"title mid\" x=\"{middle:.1}\" y=\"{below:.1}\">{}</text>", escape(&plot.x.title));
+/// The title below a picture, in as many lines as it takes.
+pub(super) fn x_title(title: &str, size: f64) -> Vec<String> {
+    wrapped(title, size - 16.0)
+}
+
+/// Writes a title below a picture, the last line at `below`, about `middle` and within the picture.
+pub(super) fn titles(out: &mut String, lines: &[String], size: f64, middle: f64, below: f64) {
+    for (place, line) in lines.iter().rev().enumerate() {
+        let half = 0.5 * width(line) + 4.0;
+        let x = middle.min(size - half).max(half.min(size / 2.0));
+        let y = below - place as f64 * LINE;
+        let _ = write!(out, "<text class=\"title mid\" x=\"{x:.1}\" y=\"{y:.1}\">{}</text>", escape(line));
+    }
 }
 
 fn draw(out: &mut String, figure: &Figure, line: &Line, values: &[(f64, f64)], placed: &[(f64, f64)]) {
     let colour = line.colour % COLOURS;
     let class = match line.mark {
         Mark::Solid => "solid",
-        Mark::Dashed => "dashed",
+        Mark::Dashed | Mark::Limit => "dashed",
         Mark::Thin => "thin",
         Mark::Points => "",
     };
@@ -112,7 +141,7 @@ fn draw(out: &mut String, figure: &Figure, line: &Line, values: &[(f64, f64)], p
         let steps: Vec<String> = placed.iter().map(|(x, y)| format!("{x:.1} {y:.1}")).collect();
         let _ = write!(out, "<path class=\"{class} s{colour}\" d=\"M{}\"/>", steps.join("L"));
     }
-    if matches!(line.mark, Mark::Thin) || placed.len() > MARKED && line.mark != Mark::Points {
+    if matches!(line.mark, Mark::Thin | Mark::Limit) || placed.len() > MARKED && line.mark != Mark::Points {
         return;
     }
     for (value, &(x, y)) in values.iter().zip(placed) {
@@ -144,23 +173,15 @@ pub(super) fn mark(colour: usize, x: f64, y: f64) -> String {
 
 /// A row of marks for every name, measured from left to right.
 fn dots(figure: &Figure, plot: &Plot, label: &str, size: f64) -> String {
-    let mut names: Vec<&str> = Vec::new();
-    for &row in plot.lines.iter().flat_map(|line| &line.rows) {
-        let name = figure.rows[row][plot.lines[0].x].text();
-        if !names.contains(&name) {
-            names.push(name);
-        }
-    }
-    let longest = if size < 500.0 { 17 } else { 34 };
-    let left = names.iter().map(|name| width(name)).fold(0.0, f64::max).min(longest as f64 * LETTER) + 12.0;
-    let value = |line: &Line, row: usize| {
-        figure.rows[row][line.y].number().filter(|value| !plot.y.log || *value > 0.0)
-    };
+    let names = names(figure, plot);
+    let (left, shown_names) = margin(&names, size);
+    let value = |line: &Line, row: usize| figure.rows[row][line.y].number().filter(|value| !plot.y.log || *value > 0.0);
     let values: Vec<f64> =
         plot.lines.iter().flat_map(|line| line.rows.iter().filter_map(|&row| value(line, row))).collect();
     let most = ((size - left) / 66.0) as usize;
     let scale = Scale::of(values.iter().copied(), &plot.y, most);
-    let height = (names.len() as f64 + 2.8) * LINE;
+    let below = x_title(&plot.y.title, size);
+    let height = (names.len() as f64 + 1.8 + below.len() as f64) * LINE;
     let area = Area { left, right: size - 24.0, top: 4.0, bottom: 4.0 + names.len() as f64 * LINE };
     let mut out = open(label, size, height, class(size));
     for (value, text) in scale.labels(most) {
@@ -171,10 +192,11 @@ fn dots(figure: &Figure, plot: &Plot, label: &str, size: f64) -> String {
     let _ = write!(out, "<path class=\"axis\" d=\"M{left:.1} {:.1}V{:.1}H{:.1}\"/>", area.top, area.bottom, area.right);
     for (place, name) in names.iter().enumerate() {
         let y = area.top + (place as f64 + 0.5) * LINE;
-        let (shown, end) = (escape(&shortened(name, longest)), left - 8.0);
+        let (shown, end) = (escape(&shown_names[place]), left - 8.0);
         let _ = write!(out, "<path class=\"faint\" d=\"M{left:.1} {y:.1}H{:.1}\"/>", area.right);
         let full = escape(name);
-        let _ = write!(out, "<text class=\"end\" x=\"{end:.1}\" y=\"{:.1}\"><title>{full}</title>{shown}</text>", y + 4.5);
+        let _ =
+            write!(out, "<text class=\"end\" x=\"{end:.1}\" y=\"{:.1}\"><title>{full}</title>{shown}</text>", y + 4.5);
     }
     for line in &plot.lines {
         for &row in &line.rows {
@@ -188,20 +210,40 @@ fn dots(figure: &Figure, plot: &Plot, label: &str, size: f64) -> String {
             let _ = write!(out, "<path class=\"mark s{colour}\" d=\"{shape}\"><title>{told}</title></path>");
         }
     }
-    let half = width(&plot.y.title) / 2.0;
-    let middle = ((area.left + area.right) / 2.0).min(size - half).max(half.min(size / 2.0));
-    let y = height - 6.0;
-    let _ = write!(out, "<text class=\"title mid\" x=\"{middle:.1}\" y=\"{y:.1}\">{}</text>", escape(&plot.y.title));
+    titles(&mut out, &below, size, (area.left + area.right) / 2.0, height - 6.0);
     out + "</svg>"
 }
 
-/// A name cut to so many letters: its end tells more than its beginning.
-fn shortened(name: &str, most: usize) -> String {
-    let count = name.chars().count();
-    if count <= most {
-        return name.to_owned();
+/// The names down the side of a picture, in the order of the table.
+pub(super) fn names<'a>(figure: &'a Figure, plot: &Plot) -> Vec<&'a str> {
+    let mut rows: Vec<(usize, usize)> =
+        plot.lines.iter().flat_map(|line| line.rows.iter().map(|&row| (row, line.x))).collect();
+    rows.sort_unstable();
+    let mut names: Vec<&str> = Vec::new();
+    for (row, x) in rows {
+        let name = figure.rows[row][x].text();
+        if !names.contains(&name) {
+            names.push(name);
+        }
     }
-    std::iter::once('…').chain(name.chars().skip(count + 1 - most)).collect()
+    names
+}
+
+/// The room that names take at the left, and the names as they fit there.
+pub(super) fn margin(names: &[&str], size: f64) -> (f64, Vec<String>) {
+    let most = 0.4 * size;
+    let shown: Vec<String> = names.iter().map(|name| shortened(name, most)).collect();
+    (shown.iter().map(|name| width(name)).fold(20.0, f64::max) + 12.0, shown)
+}
+
+/// A name cut to a width: its end tells more than its beginning.
+fn shortened(name: &str, most: f64) -> String {
+    let mut letters: std::collections::VecDeque<char> = name.chars().collect();
+    let mut cut = name.to_owned();
+    while width(&cut) > most && letters.pop_front().is_some() {
+        cut = std::iter::once('…').chain(letters.iter().copied()).collect();
+    }
+    cut
 }
 
 #[cfg(test)]
@@ -217,7 +259,11 @@ mod tests {
         ];
         let mut figure = Figure::new("t", "c", columns);
         for n in 1..=8u32 {
-            figure.row(vec![format!("layer <{n}> of a long and winding name").into(), n.into(), 16f64.powi(-(n as i32)).into()]);
+            figure.row(vec![
+                format!("layer <{n}> of a long and winding name").into(),
+                n.into(),
+                16f64.powi(-(n as i32)).into(),
+            ]);
         }
         let keys = if kind == Kind::Dots { ["layer", "error"] } else { ["n", "error"] };
         let lines = vec![figure.line("error & bound", keys, ("", ""), (1, Mark::Solid))];
@@ -261,7 +307,15 @@ mod tests {
 
     #[test]
     fn long_names_keep_their_end() {
-        assert_eq!(shortened("encoder.layer.11.output", 9), "…1.output");
-        assert_eq!(shortened("conv1", 9), "conv1");
+        let cut = shortened("encoder.layer.11.output", 100.0);
+        assert!(cut.starts_with('…') && cut.ends_with(".output") && width(&cut) <= 100.0, "{cut}");
+        assert_eq!(shortened("conv1", 100.0), "conv1");
+    }
+
+    #[test]
+    fn titles_break_between_words() {
+        let lines = wrapped("terms of the series, members of the ensemble", 200.0);
+        assert!(lines.len() > 1 && lines.iter().all(|line| width(line) <= 200.0), "{lines:?}");
+        assert_eq!(lines.join(" "), "terms of the series, members of the ensemble");
     }
 }

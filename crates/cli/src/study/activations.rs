@@ -33,7 +33,8 @@ fn make(trial: &Trial<'_>) -> Result<Section> {
             trial.progress.step();
             let name = format!("int{BITS}x{weights}");
             let mut cells: Vec<Cell> = vec![name.into(), terms.into(), (BITS * terms).into()];
-            let numbers = [score.products, score.metric, fp32, score.agreement, difference.layers, difference.outputs, SMALL];
+            let numbers =
+                [score.products, score.metric, fp32, score.agreement, difference.layers, difference.outputs, SMALL];
             cells.extend(numbers.map(Cell::from));
             cells.extend([score.relative().into(), score.sqnr().into()]);
             figure.row(cells);
@@ -68,21 +69,20 @@ fn columns(trial: &Trial<'_>) -> Vec<crate::page::figure::Column> {
 }
 
 fn plots(trial: &Trial<'_>, figure: &mut Figure) {
-    let line = |title: &str, key: &str, weights: &str, style| {
-        figure.line(title, ["terms", key], ("weights", weights), style)
-    };
+    let line =
+        |title: &str, key: &str, weights: &str, style| figure.line(title, ["terms", key], ("weights", weights), style);
     let x = || Axis::linear("activation terms of 4 bits");
     let metric = trial.metric_title();
     let accuracy = vec![
         line(&format!("{metric}, weights int4x2"), "metric", "int4x2", (0, Mark::Solid)),
         line(&format!("{metric}, weights int4x6"), "metric", "int4x6", (2, Mark::Solid)),
         line("agreement with FP32, weights int4x2", "agreement", "int4x2", (3, Mark::Solid)),
-        line("FP32", "fp32", "int4x2", (6, Mark::Dashed)),
+        line("FP32", "fp32", "int4x2", (6, Mark::Limit)),
     ];
     let differences = vec![
         line("weights int4x2", "max_layers", "int4x2", (0, Mark::Solid)),
         line("weights int4x6", "max_layers", "int4x6", (2, Mark::Solid)),
-        line("the paper's limit", "limit", "int4x2", (1, Mark::Dashed)),
+        line("the paper's limit", "limit", "int4x2", (1, Mark::Limit)),
     ];
     let y = trial.metric_axis(", agreement");
     let made = [
@@ -97,12 +97,14 @@ fn summary(trial: &Trial<'_>, figure: &Figure) -> Vec<String> {
         let row = figure.rows.iter().find(|row| row[0].text() == weights && row[1].number() == Some(f64::from(terms)));
         row.and_then(|row| row[figure.at(key)].number()).unwrap_or(f64::NAN)
     };
-    let reach = (1..=MOST).find(|&terms| (number("int4x2", terms, "metric") - number("int4x2", terms, "fp32")).abs() <= 0.005);
+    let reach =
+        (1..=MOST).find(|&terms| (number("int4x2", terms, "metric") - number("int4x2", terms, "fp32")).abs() <= 0.005);
     let below = (1..=MOST).find(|&terms| number("int4x6", terms, "max_layers") < SMALL);
     let metric = trial.metric_title();
-    let reached = reach.map_or(format!("No number of terms brings the {metric} within half a point of FP32."), |terms| {
-        format!("{terms} activation terms bring the {metric} within half a point of FP32 (weights int4x2).")
-    });
+    let reached = reach
+        .map_or(format!("No number of terms brings the {metric} within half a point of FP32."), |terms| {
+            format!("{terms} activation terms bring the {metric} within half a point of FP32 (weights int4x2).")
+        });
     let fell = below.map_or("The largest difference stays above 10⁻⁴ up to six terms: ".to_owned(), |terms| {
         format!("With weights of 24 bits the largest difference falls below 10⁻⁴ at {terms} terms; ")
     });

@@ -41,7 +41,8 @@ fn make(trial: &Trial<'_>) -> Result<Section> {
             let score = trial.score(&options)?;
             trial.progress.step();
             let label = format!("{name} {way}");
-            let mut cells: Vec<Cell> = vec![label.into(), name.into(), way.into(), w.to_string().into(), a.to_string().into()];
+            let mut cells: Vec<Cell> =
+                vec![label.into(), name.into(), way.into(), w.to_string().into(), a.to_string().into()];
             let costs = [score.weight_bits, score.activation_bits, score.products, seconds];
             cells.extend(costs.map(Cell::from));
             cells.extend([score.metric, fp32, score.agreement].map(Cell::from));

@@ -57,8 +57,18 @@ fn make(trial: &Trial<'_>) -> Result<Section> {
     };
     let x = || Axis::linear("bits of the one term");
     let plots = [
-        Plot { kind: Kind::Curves, x: x(), y: Axis::percent("M_sa share, clip laplace"), lines: lines("share", Clip::Laplace) },
-        Plot { kind: Kind::Curves, x: x(), y: Axis::percent("beyond the Laplace clip"), lines: lines("beyond", Clip::Laplace) },
+        Plot {
+            kind: Kind::Curves,
+            x: x(),
+            y: Axis::percent("M_sa share, clip laplace"),
+            lines: lines("share", Clip::Laplace),
+        },
+        Plot {
+            kind: Kind::Curves,
+            x: x(),
+            y: Axis::percent("beyond the Laplace clip"),
+            lines: lines("beyond", Clip::Laplace),
+        },
     ];
     figure.plots.extend(plots);
     let text = [

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use fpxint::{ExpandedLayer, Granularity, Layer, Precision, Scales, Series, Settings, Weight, expand_layer, expand_tensor};
+use fpxint::{
+    ExpandedLayer, Granularity, Layer, Precision, Scales, Series, Settings, Weight, expand_layer, expand_tensor,
+};
 use fpxint_runtime::{Expansion, Options};
 
 use super::Chapter;
@@ -123,7 +125,7 @@ fn tensors() -> Result<Figure> {
     let line = |title: &str, style| figure.line(title, ["models", "relative_error"], ("kind", title), style);
     let mut lines = vec![line("series", (0, Mark::Solid))];
     lines.extend(KINDS.into_iter().zip(1..).map(|(kind, colour)| line(kind.name(), (colour, Mark::Solid))));
-    let x = Axis::log("INT4 tensors: terms of the series, members of the ensemble");
+    let x = Axis::log("number of INT4 tensors (terms, or members)");
     figure.plots.push(Plot { kind: Kind::Curves, x, y: Axis::log("relative error"), lines });
     Ok(figure)
 }
@@ -183,10 +185,15 @@ fn models(trial: &Trial<'_>) -> Result<Figure> {
         lines.extend(KINDS.into_iter().zip(1..).map(|(kind, colour)| line(kind.name(), (colour, Mark::Solid))));
         lines
     };
-    let x = || Axis::linear("INT4 models: terms of the series, members of the ensemble");
+    let x = || Axis::linear("number of INT4 models (terms, or members)");
     let y = trial.metric_axis("");
     let plots = [
-        Plot { kind: Kind::Curves, x: x(), y: Axis::log("largest output error / largest output"), lines: lines("relative") },
+        Plot {
+            kind: Kind::Curves,
+            x: x(),
+            y: Axis::log("largest output error / largest output"),
+            lines: lines("relative"),
+        },
         Plot { kind: Kind::Curves, x: x(), y, lines: lines("metric") },
     ];
     figure.plots.extend(plots);

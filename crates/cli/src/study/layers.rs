@@ -73,7 +73,9 @@ fn figure(samples: u32) -> Figure {
     ];
     Figure::new(
         "Output error from expanding one layer",
-        &format!("First {samples} samples; errors are those of all outputs against FP32, as `compare` and `eval` give them."),
+        &format!(
+            "First {samples} samples; errors are those of all outputs against FP32, as `compare` and `eval` give them."
+        ),
         columns,
     )
 }
@@ -86,18 +88,27 @@ fn cells(trial: &Trial<'_>, name: &str, part: &str, index: usize, score: &Score)
 
 fn cells_of_none(score: &Score) -> Vec<Cell> {
     let agreement = score.agreement.into();
-    vec!["(none)".into(), "none".into(), Cell::Missing, "".into(), score.relative().into(), score.sqnr().into(), agreement]
+    vec![
+        "(none)".into(),
+        "none".into(),
+        Cell::Missing,
+        "".into(),
+        score.relative().into(),
+        score.sqnr().into(),
+        agreement,
+    ]
 }
 
 /// The layers that matter most, and whether weights or activations do.
 fn summary(figure: &Figure) -> Vec<String> {
     let (part, error) = (figure.at("part"), figure.at("relative"));
     let of = |wanted: &'static str| figure.rows.iter().filter(move |row| row[part].text() == wanted);
-    let mut both: Vec<(&str, f64)> =
-        of("both").filter_map(|row| Some((row[0].text(), row[error].number()?))).collect();
+    let mut both: Vec<(&str, f64)> = of("both").filter_map(|row| Some((row[0].text(), row[error].number()?))).collect();
     both.sort_by(|a, b| b.1.total_cmp(&a.1));
     let Some(first) = both.first() else {
-        return vec!["The task's outputs are no numbers that an error could be measured of; see the agreement.".to_owned()];
+        return vec![
+            "The task's outputs are no numbers that an error could be measured of; see the agreement.".to_owned(),
+        ];
     };
     let named: Vec<String> = both.iter().take(3).map(|(name, error)| format!("{name} ({error:.2e})")).collect();
     let middle = both[both.len() / 2].1;

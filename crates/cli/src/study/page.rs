@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::Report;
-use crate::page::{escape, figure, page};
+use crate::page::{escape, figure, marked, page};
 
 /// The page.
 pub(super) fn html(report: &Report) -> String {
@@ -44,10 +44,4 @@ pub(super) fn html(report: &Report) -> String {
         let _ = writeln!(body, "<p class=\"muted\">Made in {:.1} s.</p>\n</section>", section.seconds);
     }
     page(&format!("fpxint study: {}", report.model), &body)
-}
-
-/// Text in which what stands between backquotes is code.
-fn marked(text: &str) -> String {
-    let parts = text.split('`').enumerate();
-    parts.map(|(i, part)| if i % 2 == 1 { format!("<code>{}</code>", escape(part)) } else { escape(part) }).collect()
 }

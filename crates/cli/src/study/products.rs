@@ -20,14 +20,8 @@ pub(super) const CHAPTER: Chapter = Chapter {
 
 /// Products that plans may take.
 const TARGETS: [f64; 9] = [1.0, 1.05, 1.1, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0];
-const UNIFORM: [(&str, &str); 6] = [
-    ("int4x1", "int4x2"),
-    ("int4x2", "int4x2"),
-    ("int4x2", "int4x3"),
-    ("int4x3", "int4x2"),
-    ("int4x3", "int4x3"),
-    ("int4x4", "int4x4"),
-];
+const UNIFORM: [(&str, &str); 5] =
+    [("int4x2", "int4x2"), ("int4x2", "int4x3"), ("int4x3", "int4x2"), ("int4x3", "int4x3"), ("int4x4", "int4x4")];
 const KINDS: [&str; 3] = ["plan, nearest rounding", "plan, sum-preserving rounding", "uniform, nearest rounding"];
 
 fn make(trial: &Trial<'_>) -> Result<Section> {
@@ -116,7 +110,10 @@ fn summary(figure: &Figure) -> Vec<String> {
     };
     const SOME: &[&str] = &["--target-products 1.1", "--target-products 2", "--target-products 4"];
     vec![
-        format!("Agreement of uniform settings: {}.", of(KINDS[2], &["int4x2, int4x2", "int4x2, int4x3", "int4x3, int4x3"])),
+        format!(
+            "Agreement of uniform settings: {}.",
+            of(KINDS[2], &["int4x2, int4x2", "int4x2, int4x3", "int4x3, int4x3"])
+        ),
         format!("Of plans: {}.", of(KINDS[0], SOME)),
         format!("Of plans with sum-preserving rounding: {}.", of(KINDS[1], SOME)),
     ]

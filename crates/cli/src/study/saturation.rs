@@ -40,13 +40,13 @@ fn make(trial: &Trial<'_>) -> Result<Section> {
     );
     for [weights, activations] in SETTINGS {
         let setting = format!("W int4x{weights}, A int4x{activations}");
-        for clip in CLIPS {
-            let share = share(trial, weights, clip)?;
-            for symmetry in SYMMETRY {
+        for symmetry in SYMMETRY {
+            for clip in CLIPS {
+                let share = share(trial, weights, clip)?;
                 let options = trial.options(int(4, weights)?, int(4, activations)?);
                 let score = trial.score(&Options { clip, symmetric: symmetry == SYMMETRY[1], ..options })?;
                 trial.progress.step();
-                let name = format!("{symmetry}, clip {}: A int4x{activations}", clip.name());
+                let name = format!("A int4x{activations}, {symmetry}, clip {}", clip.name());
                 let mut cells: Vec<Cell> =
                     vec![setting.as_str().into(), clip.name().into(), symmetry.into(), name.into()];
                 cells.extend([score.metric.into(), score.agreement.into(), score.sqnr().into(), share.into()]);

@@ -102,7 +102,8 @@ fn means(figure: &mut Figure) -> Result<()> {
                     *sum += cell.number().unwrap_or(f64::NAN) / NETWORKS.len() as f64;
                 }
             }
-            let mut cells: Vec<Cell> = vec![format!("int{bits}, mean").into(), bits.into(), "mean".into(), terms.into()];
+            let mut cells: Vec<Cell> =
+                vec![format!("int{bits}, mean").into(), bits.into(), "mean".into(), terms.into()];
             cells.extend(sums.map(Cell::from));
             figure.row(cells);
         }
@@ -115,9 +116,8 @@ fn summary(figure: &Figure) -> Vec<String> {
         let group = format!("int{bits}, mean");
         let of = |key: &str| {
             let rows = figure.rows.iter().filter(|row| row[0].text() == group);
-            let numbers: Vec<String> = rows
-                .map(|row| format!("{:.1}", 100.0 * row[figure.at(key)].number().unwrap_or(f64::NAN)))
-                .collect();
+            let numbers: Vec<String> =
+                rows.map(|row| format!("{:.1}", 100.0 * row[figure.at(key)].number().unwrap_or(f64::NAN))).collect();
             numbers.join(", ")
         };
         format!("INT{bits}, 1 to {MOST} terms: mean agreement {} %.", of("agreement"))

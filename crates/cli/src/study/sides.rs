@@ -89,7 +89,7 @@ fn summary(figure: &Figure) -> Vec<String> {
         false => "unlike in the paper, the weights need their terms more than the activations",
     };
     vec![
-        format!("At {MOST} terms: weights only {weights:.2}, activations only {activations:.2}, both {both:.2} (in hundredths)."),
+        format!("At {MOST} terms: weights only {weights:.2} %, activations only {activations:.2} %, both {both:.2} %."),
         format!("Agreement {w:.1} % against {a:.1} %: {said}."),
     ]
 }

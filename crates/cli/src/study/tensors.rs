@@ -10,8 +10,12 @@ use super::section::Section;
 use super::trial::{Trial, int};
 use crate::page::figure::{Axis, Figure, Kind, Line, Mark, Plot, Show, column};
 
-pub(super) const CHAPTER: Chapter =
-    Chapter { letter: 'a', title: "Tensors: error against terms", steps: |trial| 1 + trial.source.layers().len(), make };
+pub(super) const CHAPTER: Chapter = Chapter {
+    letter: 'a',
+    title: "Tensors: error against terms",
+    steps: |trial| 1 + trial.source.layers().len(),
+    make,
+};
 
 const BITS: u32 = 4;
 const MOST: u32 = 8;
@@ -74,7 +78,7 @@ fn matrix() -> Result<Figure> {
     let line = |title: &str, key: &str, style| figure.line(title, ["terms", key], ("", ""), style);
     let lines = vec![
         line("largest error", "max_error", (0, Mark::Solid)),
-        line("its bound", "bound", (1, Mark::Dashed)),
+        line("its bound", "bound", (1, Mark::Limit)),
         line("relative error |M − M̂|₂ / |M|₂", "relative_error", (2, Mark::Solid)),
     ];
     figure.plots.push(Plot { kind: Kind::Curves, x: terms_axis(), y: Axis::log("error"), lines });
@@ -129,22 +133,28 @@ fn of_layers(layers: &[Layer]) -> Figure {
             figure.row(vec![layer.name.as_str().into(), terms.into(), error.into(), bound.into(), share.into()]);
         }
     }
-    let mut lines = Vec::new();
-    for (title, key, colour) in [("largest error, a layer", "max_error", 0), ("its bound", "bound", 1)] {
-        lines.extend(by_layer(&figure, layers, key, title, colour));
+    let mut lines: Vec<Line> =
+        (0..layers.len()).map(|place| of_layer(&figure, place, "max_error", (0, Mark::Thin))).collect();
+    if let Some(first) = lines.first_mut() {
+        "largest error, a line a layer".clone_into(&mut first.title);
+    }
+    let bound = |place: &usize| layers[*place].errors[0].1;
+    let largest = (0..layers.len()).max_by(|a, b| bound(a).total_cmp(&bound(b)));
+    let least = (0..layers.len()).min_by(|a, b| bound(a).total_cmp(&bound(b)));
+    let ends = [(largest, "the largest bound of a layer", 1), (least, "the least bound of a layer", 2)];
+    for (place, title, colour) in ends {
+        let line = place.map(|place| of_layer(&figure, place, "bound", (colour, Mark::Limit)));
+        lines.extend(line.map(|line| Line { title: title.to_owned(), ..line }));
     }
     figure.plots.push(Plot { kind: Kind::Curves, x: terms_axis(), y: Axis::log("error of a weight"), lines });
     figure
 }
 
-fn by_layer(figure: &Figure, layers: &[Layer], key: &str, title: &str, colour: usize) -> Vec<Line> {
-    let line = |(place, layer): (usize, &Layer)| {
-        let title = if place == 0 { title } else { "" };
-        let rows = (place * MOST as usize..(place + 1) * MOST as usize).collect();
-        let line = figure.line(title, ["terms", key], ("layer", &layer.name), (colour, Mark::Thin));
-        Line { rows, ..line }
-    };
-    layers.iter().enumerate().map(line).collect()
+/// The line of a layer, whose rows are together.
+fn of_layer(figure: &Figure, place: usize, key: &str, style: (usize, Mark)) -> Line {
+    let (first, terms) = (place * MOST as usize, MOST as usize);
+    let (x, y) = (figure.at("terms"), figure.at(key));
+    Line { title: String::new(), x, y, rows: (first..first + terms).collect(), colour: style.0, mark: style.1 }
 }
 
 fn of_shares(layers: &[Layer]) -> Figure {
@@ -168,7 +178,7 @@ fn of_shares(layers: &[Layer]) -> Figure {
     let lines = vec![
         line("layer with the largest share", "largest", (0, Mark::Solid)),
         line("layer with the least share", "least", (2, Mark::Solid)),
-        line("the bound", "limit", (1, Mark::Dashed)),
+        line("the bound", "limit", (1, Mark::Limit)),
     ];
     figure.plots.push(Plot { kind: Kind::Curves, x: terms_axis(), y: Axis::linear("error / bound"), lines });
     figure
@@ -201,7 +211,9 @@ fn factors(figure: &Figure) -> String {
     let (least, most) = ratios.iter().fold((f64::INFINITY, 0f64), |(l, m), &r| (l.min(r), m.max(r)));
     let within = (0..figure.rows.len()).all(|row| number(row, "max_error") <= number(row, "bound"));
     let said = if within { "never exceeds" } else { "EXCEEDS" };
-    format!("512 × 512: each term divides the error by {least:.1} to {most:.1} (2^4 = 16), and the largest error {said} its bound.")
+    format!(
+        "512 × 512: each term divides the error by {least:.1} to {most:.1} (2^4 = 16), and the largest error {said} its bound."
+    )
 }
 
 fn summary(layers: &[Layer]) -> Vec<String> {

@@ -27,17 +27,17 @@ const NAMED: usize = 3;
 
 /// Errors of one layer over all runs.
 #[derive(Debug, Serialize)]
-pub(super) struct LayerError {
-    name: String,
+pub(crate) struct LayerError {
+    pub name: String,
     op: &'static str,
     weights: String,
     activations: String,
     /// Error of what enters the layer: `|a - b|_2 / |a|_2`, as the next two.
-    input_relative: f64,
+    pub input_relative: f64,
     /// Error that the layer adds: against the reference's layer on the same input.
-    own_relative: f64,
+    pub own_relative: f64,
     /// Error of what leaves the layer.
-    output_relative: f64,
+    pub output_relative: f64,
     /// The same as the largest difference relative to the largest value.
     output_max_relative: f64,
     /// Share of what enters the layer that lies beyond its codes; of layers whose activations are clipped.
@@ -59,7 +59,7 @@ struct Pair {
 
 /// The layers of two models that correspond, with what their runs have shown.
 #[derive(Debug)]
-pub(super) struct Trace {
+pub(crate) struct Trace {
     reference: Model,
     pairs: Vec<Pair>,
     /// Layers of the model that the reference does not have.
@@ -70,7 +70,7 @@ impl Trace {
     /// Pairs the layers, and makes what enters and leaves them outputs of both models.
     ///
     /// `files` are the names of the two files for messages.
-    pub(super) fn new(mut reference: Model, model: &mut Model, files: [&Path; 2]) -> Result<Self> {
+    pub(crate) fn new(mut reference: Model, model: &mut Model, files: [&Path; 2]) -> Result<Self> {
         let files = files.map(Path::display);
         if reference.is_artefact() {
             bail!("{}: is expanded already; --layers compares with the FP32 model it was made from", files[0]);
@@ -109,12 +109,12 @@ impl Trace {
     }
 
     /// The reference, which has more outputs now.
-    pub(super) fn reference(&self) -> &Model {
+    pub(crate) fn reference(&self) -> &Model {
         &self.reference
     }
 
     /// Adds one run: what both models gave for `inputs`.
-    pub(super) fn add(&mut self, inputs: &[(String, Value)], a: &Outputs, b: &Outputs) -> Result<()> {
+    pub(crate) fn add(&mut self, inputs: &[(String, Value)], a: &Outputs, b: &Outputs) -> Result<()> {
         let reference = &self.reference;
         self.pairs.par_iter_mut().try_for_each(|pair| {
             let name = pair.model.name.clone();
@@ -123,7 +123,7 @@ impl Trace {
     }
 
     /// The errors, in the order of the model's graph; `model` has run.
-    pub(super) fn errors(&self, model: &fpxint_runtime::Model) -> Vec<LayerError> {
+    pub(crate) fn errors(&self, model: &fpxint_runtime::Model) -> Vec<LayerError> {
         let beyond = model.activations_beyond();
         let error = |pair: &Pair| {
             let loaded = &model.layers()[pair.places[1]];

@@ -62,7 +62,8 @@ fn classify(common: &Common, args: &Eval, set: &dyn Images, engines: &Engines) -
             let each = images
                 .par_chunks(of_reference.batch.unwrap_or(1))
                 .map(|images| self::scores(reference, of_reference, images, size, largest, args));
-            let wanted: Vec<_> = each.collect::<Result<Vec<_>>>().context("the reference")?.into_iter().flatten().collect();
+            let wanted: Vec<_> =
+                each.collect::<Result<Vec<_>>>().context("the reference")?.into_iter().flatten().collect();
             top.extend(wanted.iter().map(|row| best_five(row)));
             for (wanted, row) in wanted.iter().zip(&scores).filter(|(a, b)| a.len() == b.len()) {
                 tally.add(wanted, row, row.len());
