@@ -15,8 +15,8 @@ pub(crate) struct Scale {
 
 /// Steps of labels, in powers of ten.
 const STEPS: [f64; 4] = [1.0, 2.0, 5.0, 10.0];
-/// Labels of a decade, where few decades are shown.
-const WITHIN: [f64; 3] = [1.0, 2.0, 5.0];
+/// Labels of a decade, where few decades are shown: the most of them that have room.
+const WITHIN: [&[f64]; 3] = [&[1.0, 2.0, 5.0], &[1.0, 3.0], &[1.0]];
 
 impl Scale {
     /// The scale that holds these values, with about `labels` of them labelled.
@@ -85,8 +85,17 @@ impl Scale {
             let every = (decades as usize).div_ceil(most.max(1)).max(1);
             return (first..=last).step_by(every).map(|d| (10f64.powi(d), power(d))).collect();
         }
-        let all = (first - 1..=last).flat_map(|d| WITHIN.map(|m| (m * 10f64.powi(d), plain(m, d))));
-        all.filter(|(v, _)| (-1e-9..=1.0 + 1e-9).contains(&self.place(*v))).collect()
+        let labels = |within: &[f64]| -> Vec<(f64, String)> {
+            let all = (first - 1..=last).flat_map(|d| within.iter().map(move |&m| (m * 10f64.powi(d), plain(m, d))));
+            all.filter(|(v, _)| (-1e-9..=1.0 + 1e-9).contains(&self.place(*v))).collect()
+        };
+        let roomy = |labels: &Vec<(f64, String)>| {
+            labels.windows(2).all(|two| self.place(two[1].0) - self.place(two[0].0) >= 1.0 / (most as f64 + 2.0))
+        };
+        let all = WITHIN.map(labels);
+        let chosen = all.iter().position(|labels| labels.len() >= 2 && roomy(labels));
+        let [many, ..] = &all;
+        chosen.map_or_else(|| many.clone(), |place| all[place].clone())
     }
 }
 

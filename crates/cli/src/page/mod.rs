@@ -50,6 +50,12 @@ pub(crate) fn page(title: &str, body: &str) -> String {
 
 /// A figure: its pictures with their legends, its caption, and its numbers, to read and to take away as `file`.csv.
 pub(crate) fn figure(figure: &Figure, file: &str) -> String {
+    let open = figure.plots.is_empty() && figure.rows.len() <= OPEN_ROWS;
+    opened(figure, file, open)
+}
+
+/// [`figure()`] whose table is there to see, or folded away.
+pub(crate) fn opened(figure: &Figure, file: &str, open: bool) -> String {
     let mut out = format!("<figure id=\"{file}\">\n<h3>{}</h3>\n", escape(&figure.title));
     for plot in &figure.plots {
         if plot.lines.iter().all(|line| figure.points(plot, line).is_empty()) && plot.kind == figure::Kind::Curves {
@@ -63,7 +69,7 @@ pub(crate) fn figure(figure: &Figure, file: &str) -> String {
         }
     }
     let _ = writeln!(out, "<figcaption>{}</figcaption>", marked(&figure.caption));
-    let folded = if figure.rows.len() > OPEN_ROWS || !figure.plots.is_empty() { "" } else { " open" };
+    let folded = if open { " open" } else { "" };
     let rows = figure.rows.len();
     let _ = writeln!(out, "<details{folded}><summary>Numbers: {rows} rows</summary>\n{}</details>", table(figure));
     out += &download(&figure.csv(), file);

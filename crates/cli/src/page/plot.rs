@@ -198,12 +198,13 @@ fn dots(figure: &Figure, plot: &Plot, label: &str, size: f64) -> String {
         let _ =
             write!(out, "<text class=\"end\" x=\"{end:.1}\" y=\"{:.1}\"><title>{full}</title>{shown}</text>", y + 4.5);
     }
+    let apart = apart(plot);
     for line in &plot.lines {
         for &row in &line.rows {
             let Some(found) = value(line, row) else { continue };
             let name = figure.rows[row][line.x].text();
             let place = names.iter().position(|other| *other == name).unwrap_or(0);
-            let (x, y) = (area.x(scale.place(found)), area.top + (place as f64 + 0.5) * LINE);
+            let (x, y) = (area.x(scale.place(found)), area.top + (place as f64 + 0.5) * LINE + apart(line));
             let column = &figure.columns[line.y];
             let told = escape(&format!("{name}: {} {}", column.title, column.show.cell(&found.into())));
             let (colour, shape) = (line.colour % COLOURS, mark(line.colour, x, y));
@@ -212,6 +213,18 @@ fn dots(figure: &Figure, plot: &Plot, label: &str, size: f64) -> String {
     }
     titles(&mut out, &below, size, (area.left + area.right) / 2.0, height - 6.0);
     out + "</svg>"
+}
+
+/// How far from the middle of its row the marks of a line lie, so that equal values stay visible.
+fn apart(plot: &Plot) -> impl Fn(&Line) -> f64 {
+    let mut colours: Vec<usize> = plot.lines.iter().map(|line| line.colour).collect();
+    colours.sort_unstable();
+    colours.dedup();
+    let step = 8.0 / colours.len().max(1) as f64;
+    move |line| {
+        let place = colours.iter().position(|&colour| colour == line.colour).unwrap_or(0) as f64;
+        (place - (colours.len() - 1) as f64 / 2.0) * step
+    }
 }
 
 /// The names down the side of a picture, in the order of the table.
@@ -232,16 +245,30 @@ pub(super) fn names<'a>(figure: &'a Figure, plot: &Plot) -> Vec<&'a str> {
 /// The room that names take at the left, and the names as they fit there.
 pub(super) fn margin(names: &[&str], size: f64) -> (f64, Vec<String>) {
     let most = 0.4 * size;
-    let shown: Vec<String> = names.iter().map(|name| shortened(name, most)).collect();
+    let cut = if names.iter().any(|name| width(name) > most) { common(names) } else { 0 };
+    let shown: Vec<String> = names.iter().map(|name| shortened(&name[cut..], most)).collect();
     (shown.iter().map(|name| width(name)).fold(20.0, f64::max) + 12.0, shown)
 }
 
-/// A name cut to a width: its end tells more than its beginning.
+/// Length of the beginning that all names share, up to a full stop or slash.
+fn common(names: &[&str]) -> usize {
+    let Some((first, others)) = names.split_first() else { return 0 };
+    let shared = |end: &usize| others.iter().all(|other| other.starts_with(&first[..*end]));
+    let ends = first.char_indices().filter(|(_, c)| matches!(c, '.' | '/')).map(|(at, c)| at + c.len_utf8());
+    ends.filter(shared).last().unwrap_or(0)
+}
+
+/// A name cut to a width, in the middle: its ends tell it from others.
 fn shortened(name: &str, most: f64) -> String {
-    let mut letters: std::collections::VecDeque<char> = name.chars().collect();
+    let letters: Vec<char> = name.chars().collect();
     let mut cut = name.to_owned();
-    while width(&cut) > most && letters.pop_front().is_some() {
-        cut = std::iter::once('…').chain(letters.iter().copied()).collect();
+    for kept in (1..letters.len()).rev() {
+        if width(&cut) <= most {
+            break;
+        }
+        let head = kept / 3;
+        let tail = &letters[letters.len() - (kept - head)..];
+        cut = letters[..head].iter().chain(&['…']).chain(tail).collect();
     }
     cut
 }
@@ -306,10 +333,12 @@ mod tests {
     }
 
     #[test]
-    fn long_names_keep_their_end() {
-        let cut = shortened("encoder.layer.11.output", 100.0);
-        assert!(cut.starts_with('…') && cut.ends_with(".output") && width(&cut) <= 100.0, "{cut}");
-        assert_eq!(shortened("conv1", 100.0), "conv1");
+    fn long_names_keep_what_tells_them_apart() {
+        let names = ["encoder.layer.11.attention.output", "encoder.layer.2.attention.output"];
+        let (left, cut) = margin(&names, 350.0);
+        assert!(cut[0].starts_with("11.") && cut[1].starts_with("2.") && cut[0].ends_with("output"), "{cut:?}");
+        assert!(cut.iter().all(|name| width(name) <= 140.0) && left <= 152.0, "{cut:?}");
+        assert_eq!(margin(&["a.b", "a.c"], 350.0).1, ["a.b", "a.c"]);
     }
 
     #[test]

@@ -101,10 +101,10 @@ fn summary(trial: &Trial<'_>, figure: &Figure) -> Vec<String> {
         (1..=MOST).find(|&terms| (number("int4x2", terms, "metric") - number("int4x2", terms, "fp32")).abs() <= 0.005);
     let below = (1..=MOST).find(|&terms| number("int4x6", terms, "max_layers") < SMALL);
     let metric = trial.metric_title();
-    let reached = reach
-        .map_or(format!("No number of terms brings the {metric} within half a point of FP32."), |terms| {
-            format!("{terms} activation terms bring the {metric} within half a point of FP32 (weights int4x2).")
-        });
+    let reached = reach.map_or(
+        format!("No number of activation terms brings the {metric} within half a point of FP32 with weights int4x2."),
+        |terms| format!("{terms} activation terms bring the {metric} within half a point of FP32 (weights int4x2)."),
+    );
     let fell = below.map_or("The largest difference stays above 10⁻⁴ up to six terms: ".to_owned(), |terms| {
         format!("With weights of 24 bits the largest difference falls below 10⁻⁴ at {terms} terms; ")
     });

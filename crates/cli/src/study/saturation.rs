@@ -16,8 +16,8 @@ pub(super) const CHAPTER: Chapter = Chapter {
     make,
 };
 
-/// Terms of four bits of weights and activations.
-const SETTINGS: [[u32; 2]; 2] = [[1, 1], [1, 2]];
+/// Precisions of weights and activations.
+const SETTINGS: [[&str; 2]; 3] = [["int4x1", "int4x1"], ["int4x1", "int4x2"], ["int6x1", "int4x2"]];
 const CLIPS: [Clip; 3] = [Clip::None, Clip::Laplace, Clip::Mse];
 const SYMMETRY: [&str; 2] = ["asymmetric", "symmetric"];
 
@@ -39,14 +39,14 @@ fn make(trial: &Trial<'_>) -> Result<Section> {
         columns,
     );
     for [weights, activations] in SETTINGS {
-        let setting = format!("W int4x{weights}, A int4x{activations}");
+        let setting = format!("W {weights}, A {activations}");
         for symmetry in SYMMETRY {
             for clip in CLIPS {
                 let share = share(trial, weights, clip)?;
-                let options = trial.options(int(4, weights)?, int(4, activations)?);
+                let options = trial.options(weights.parse()?, activations.parse()?);
                 let score = trial.score(&Options { clip, symmetric: symmetry == SYMMETRY[1], ..options })?;
                 trial.progress.step();
-                let name = format!("A int4x{activations}, {symmetry}, clip {}", clip.name());
+                let name = format!("{weights}, {activations}: {symmetry}, {}", clip.name());
                 let mut cells: Vec<Cell> =
                     vec![setting.as_str().into(), clip.name().into(), symmetry.into(), name.into()];
                 cells.extend([score.metric.into(), score.agreement.into(), score.sqnr().into(), share.into()]);
@@ -76,11 +76,11 @@ fn make(trial: &Trial<'_>) -> Result<Section> {
 }
 
 /// Share of weights in the saturation part.
-fn share(trial: &Trial<'_>, weights: u32, clip: Clip) -> Result<f64> {
+fn share(trial: &Trial<'_>, weights: &str, clip: Clip) -> Result<f64> {
     let (mut inside, mut all) = (0, 0);
     for index in 0..trial.source.layers().len() {
         let settings = fpxint::Settings {
-            weights: int(4, weights)?,
+            weights: weights.parse()?,
             activations: int(4, 2)?,
             granularity: fpxint::Granularity::Channel,
             rounding: fpxint::Rounding::Nearest,
@@ -99,8 +99,8 @@ fn summary(figure: &Figure) -> Vec<String> {
         figure.rows.iter().find(is).and_then(|row| row[figure.at(key)].number()).unwrap_or(f64::NAN)
     };
     let percent = |v: f64| format!("{:.1} %", 100.0 * v);
-    let line = |[weights, activations]: [u32; 2]| {
-        let setting = format!("W int4x{weights}, A int4x{activations}");
+    let line = |[weights, activations]: [&str; 2]| {
+        let setting = format!("W {weights}, A {activations}");
         let agreement = |clip, symmetry| percent(value(&setting, clip, symmetry, "agreement"));
         format!(
             "{setting}: agreement {} without a clip, {} with Laplace's, {} with the least-squares one (asymmetric); {}, {} and \

@@ -22,4 +22,5 @@ mod quantize;
 mod run;
 mod saturation;
 mod streams;
+mod study;
 mod text;

@@ -15,6 +15,7 @@ mod plan;
 mod pools;
 mod saturation;
 mod spec;
+mod ways;
 
 use build::{digits, float, int, ints, model, node, tensor, wave};
 use fpxint_runtime::{Model, Options, Outputs, Value};

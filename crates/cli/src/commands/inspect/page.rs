@@ -10,7 +10,7 @@ use super::measured::{Measured, measured};
 use super::{Report, shape_text};
 use crate::args::{Common, Inspect};
 use crate::page::figure::{Axis, Cell, Figure, Kind, Mark, Plot, Show, column};
-use crate::page::{escape, figure, marked, page};
+use crate::page::{escape, figure, marked, opened, page};
 use crate::planning::Planned;
 use crate::table::bytes;
 
@@ -60,7 +60,7 @@ fn html(report: &Report, measured: &Measured, threads: usize) -> String {
              <li><a href=\"#errors\">Errors and bounds</a></li><li><a href=\"#rest\">Everything else</a></li></ul></nav>\n";
     warnings(&mut body, report, measured);
     let layers = layers(report, measured);
-    let _ = writeln!(body, "<section id=\"layers\">\n<h2>Layers</h2>\n{}</section>", figure(&layers, "layers"));
+    let _ = writeln!(body, "<section id=\"layers\">\n<h2>Layers</h2>\n{}</section>", opened(&layers, "layers", true));
     let _ = writeln!(body, "<section id=\"errors\">\n<h2>Errors and bounds</h2>");
     match histograms(report) {
         Some(histograms) => body += &figure(&histograms, "histograms"),
@@ -198,8 +198,8 @@ fn histograms(report: &Report) -> Option<Figure> {
         column("share", "share of the weights", Show::Percent(2)),
     ];
     let caption = "How the errors of each layer's weights spread, in units of their channel's bound; dashed: the bound, which no \
-                   error exceeds. Rounding to the nearest spreads errors evenly; what heaps up at zero are weights that are on \
-                   the grid.";
+                   error exceeds. Rounding to the nearest spreads errors evenly; short groups, such as depthwise filters, have \
+                   the scale that fits them best, and so smaller errors.";
     let mut figure = Figure::new("Errors of the weights against their bounds", caption, columns);
     for layer in &report.layers {
         let histogram = layer.histogram.as_ref()?;
