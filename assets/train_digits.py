@@ -9,7 +9,7 @@ Writes these files beside this script, from fixed seeds:
     digits_test.npz   600 held-out images: `x` uint8 [600,8,8] (raw pixels,
                       0..16) and `y` uint8 [600] (the digit)
 
-To run it from this folder (Python 3.11 or newer, under a minute on one core):
+To run it from this folder (Python 3.11 or newer, a few minutes on one core):
 
     python3 -m venv .venv && .venv/bin/pip install jax==0.10.2 optax==0.2.8 \
         numpy==2.4.6 scikit-learn==1.9.1 onnx==1.23.2 onnxruntime==1.31.1

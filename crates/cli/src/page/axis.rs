@@ -33,7 +33,7 @@ impl Scale {
                 (scale.low, scale.high) = (low.floor(), (high.ceil()).max(low.floor() + 1.0));
             }
         } else if whole {
-            let margin = 0.04 * (high - low).max(1.0);
+            let margin = if high > low { 0.04 * (high - low).max(1.0) } else { 1.0 };
             (scale.low, scale.high) = (low - margin, high + margin);
         } else {
             let spread = if high > low { high - low } else { high.abs().max(1.0) * 0.1 };
