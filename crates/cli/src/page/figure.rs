@@ -222,6 +222,14 @@ impl Figure {
         line.rows.iter().filter_map(point).collect()
     }
 
+    /// Whether a line has anything that can be drawn.
+    pub(crate) fn is_drawn(&self, plot: &Plot, line: &Line) -> bool {
+        match plot.kind {
+            Kind::Curves => !self.points(plot, line).is_empty(),
+            Kind::Dots | Kind::Histograms => line.rows.iter().any(|&row| self.rows[row][line.y].number().is_some()),
+        }
+    }
+
     /// The table as CSV: numbers in full, one line a row.
     pub(crate) fn csv(&self) -> String {
         let quoted = |text: &str| match text.contains(['"', ',', '\n', '\r']) {

@@ -58,7 +58,7 @@ pub(crate) fn figure(figure: &Figure, file: &str) -> String {
 pub(crate) fn opened(figure: &Figure, file: &str, open: bool) -> String {
     let mut out = format!("<figure id=\"{file}\">\n<h3>{}</h3>\n", escape(&figure.title));
     for plot in &figure.plots {
-        if plot.lines.iter().all(|line| figure.points(plot, line).is_empty()) && plot.kind == figure::Kind::Curves {
+        if !plot.lines.iter().any(|line| figure.is_drawn(plot, line)) {
             continue;
         }
         out += &legend(plot);

@@ -9,7 +9,7 @@ use crate::models::colour;
 use crate::program::{Folder, keys, number};
 
 const STUDY: &str = "study model.onnx --task cifar10 --data set.npz -o out --json";
-const EVAL: &str = "eval model.onnx --task cifar10 --data set.npz --reference model.onnx --json";
+const EVAL: &str = "eval model.onnx --task cifar10 --data set.npz --reference model.onnx --json --quiet";
 
 fn folder() -> Folder {
     let folder = Folder::empty();
