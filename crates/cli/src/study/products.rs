@@ -1,15 +1,13 @@
 //! Section (j): products against accuracy, the Pareto front of the planner.
 
 use anyhow::Result;
-use fpxint::{Clip, Granularity, Rounding, Settings};
-use fpxint_runtime::Options;
+use fpxint::{Clip, Rounding};
 
 use super::Chapter;
 use super::section::Section;
-use super::trial::{Score, Trial, int};
-use crate::args::Planning;
+use super::trial::{Score, Trial};
+use crate::args::{Method, Planning, Precisions};
 use crate::page::figure::{Axis, Cell, Figure, Kind, Mark, Plot, Show, column};
-use crate::planning::{self, Request};
 
 pub(super) const CHAPTER: Chapter = Chapter {
     letter: 'j',
@@ -22,7 +20,7 @@ pub(super) const CHAPTER: Chapter = Chapter {
 const TARGETS: [f64; 9] = [1.0, 1.05, 1.1, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0];
 const UNIFORM: [(&str, &str); 5] =
     [("int4x2", "int4x2"), ("int4x2", "int4x3"), ("int4x3", "int4x2"), ("int4x3", "int4x3"), ("int4x4", "int4x4")];
-const KINDS: [&str; 3] = ["plan, nearest rounding", "plan, sum-preserving rounding", "uniform, nearest rounding"];
+const KINDS: [&str; 3] = ["plan, nearest rounding", "plan as made by default", "uniform, nearest rounding"];
 
 fn make(trial: &Trial<'_>) -> Result<Section> {
     let columns = vec![
@@ -49,10 +47,16 @@ fn make(trial: &Trial<'_>) -> Result<Section> {
         figure.row(cells);
         trial.progress.step();
     };
-    for (kind, rounding) in KINDS.into_iter().zip([Rounding::Nearest, Rounding::Sum]) {
+    let plain = Method {
+        rounding: Some(Rounding::Nearest),
+        clip: Some(Clip::None),
+        bias_correction: Some(false),
+        ..Method::default()
+    };
+    for (kind, method) in KINDS.into_iter().zip([plain, Method::default()]) {
         for target in TARGETS {
-            let options = planned(trial, target, rounding)?;
-            row(&mut figure, kind, format!("--target-products {target}"), &trial.score(&options)?);
+            let score = planned(trial, target, method)?;
+            row(&mut figure, kind, format!("--target-products {target}"), &score);
         }
     }
     for (weights, activations) in UNIFORM {
@@ -76,25 +80,17 @@ fn make(trial: &Trial<'_>) -> Result<Section> {
     let text = [
         "Not in the paper, which gives every layer the same terms: the planner spends terms where they matter. Signal to noise \
          of the outputs separates settings that agreement on few samples cannot.",
-        "`fpxint eval MODEL .. --reference MODEL --target-products P [--rounding sum]` gives the same numbers.",
+        "`fpxint eval MODEL .. --reference MODEL --target-products P` gives the numbers of plans as they are made by default, with \
+         sum-preserving rounding and corrected biases; with `--rounding nearest --clip none --bias-correction none` those of \
+         plans that choose precisions alone.",
     ];
     Ok(Section::of(&text, found, vec![figure]))
 }
 
-/// Options of a plan for at most so many products, as the other commands make it.
-fn planned(trial: &Trial<'_>, target: f64, rounding: Rounding) -> Result<Options> {
-    let precision = int(4, 2)?;
-    let base = Settings {
-        weights: precision,
-        activations: precision,
-        granularity: Granularity::Channel,
-        rounding,
-        clip: Clip::None,
-    };
-    let flags = Planning { target_products: Some(target), ..Planning::default() };
-    let request = Request { planning: &flags, otherwise: None, base, layers: None };
-    let plan = planning::planned(&trial.common.quietly(), &trial.args.model, &request)?.plan;
-    Ok(Options { plan: Some(plan.into()), rounding, threads: trial.common.threads(), ..Options::default() })
+/// What a plan for at most so many products scores, as the other commands make it.
+fn planned(trial: &Trial<'_>, target: f64, method: Method) -> Result<Score> {
+    let planning = Planning { target_products: Some(target), ..Planning::default() };
+    trial.score_of(trial.engine(&Precisions { planning, method, ..Precisions::default() })?, None)
 }
 
 fn summary(figure: &Figure) -> Vec<String> {
@@ -114,7 +110,7 @@ fn summary(figure: &Figure) -> Vec<String> {
             "Agreement of uniform settings: {}.",
             of(KINDS[2], &["int4x2, int4x2", "int4x2, int4x3", "int4x3, int4x3"])
         ),
-        format!("Of plans: {}.", of(KINDS[0], SOME)),
-        format!("Of plans with sum-preserving rounding: {}.", of(KINDS[1], SOME)),
+        format!("Of plans that choose precisions alone: {}.", of(KINDS[0], SOME)),
+        format!("Of plans as made by default: {}.", of(KINDS[1], SOME)),
     ]
 }

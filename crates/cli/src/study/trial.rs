@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::{Context, Result, ensure};
-use fpxint::{Geometry, LayerPrecision, Plan, Precision};
+use fpxint::{Clip, Geometry, LayerPrecision, Plan, Precision, Rounding};
 use fpxint_onnx::Model;
 use fpxint_runtime::{Float, LayerReport, Options, Outputs};
 
@@ -84,6 +84,11 @@ pub(super) struct Trial<'a> {
     scores: Mutex<HashMap<String, Score>>,
 }
 
+/// Precisions of a layer whose weights are rounded to the nearest and not clipped.
+pub(super) fn plain(weights: Precision, activations: Precision) -> LayerPrecision {
+    LayerPrecision { weights, activations, rounding: Rounding::Nearest, clip: Clip::None }
+}
+
 /// `int<bits>x<terms>`.
 pub(super) fn int(bits: u32, terms: u32) -> Result<Precision> {
     Ok(Precision::new(bits, terms)?)
@@ -127,7 +132,8 @@ impl<'a> Trial<'a> {
     /// A plan of one precision for most layers and another for some.
     pub(super) fn plan(&self, default: LayerPrecision, others: &[(usize, LayerPrecision)]) -> Plan {
         let name = |index: usize| self.source.layers()[index].name.clone();
-        Plan { default, layers: others.iter().map(|&(index, precision)| (name(index), precision)).collect() }
+        let layers = others.iter().map(|&(index, precision)| (name(index), precision)).collect();
+        Plan { default, layers, corrected: false }
     }
 
     /// The name of the task's first metric, for people.
@@ -168,8 +174,7 @@ impl<'a> Trial<'a> {
 
     fn reference(&self) -> Result<&Arc<Remembered>> {
         if self.reference.get().is_none() {
-            let engine = engine::load_read(&self.quiet, &self.source, &self.args.model, &Precisions::default())?;
-            let _ = self.reference.set(Remembered::new(engine, SAMPLES));
+            let _ = self.reference.set(Remembered::new(self.engine(&Precisions::default())?, SAMPLES));
         }
         self.reference.get().context("the reference is loaded")
     }
@@ -177,6 +182,11 @@ impl<'a> Trial<'a> {
     /// Loads the model with these options.
     pub(super) fn load(&self, options: &Options) -> Result<Engine> {
         engine::expand(&self.quiet, &self.source, options)
+    }
+
+    /// The model as other commands load it with these flags.
+    pub(super) fn engine(&self, precisions: &Precisions) -> Result<Engine> {
+        engine::load_read(&self.quiet, &self.source, &self.args.model, precisions)
     }
 
     /// What a setting scores on all samples; settings that were scored before are not run again.

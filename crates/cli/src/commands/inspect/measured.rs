@@ -12,7 +12,7 @@ use crate::args::{Common, Inspect, Sizes};
 use crate::commands::compare::layers::{LayerError, Trace};
 use crate::engine::{self, Engine};
 use crate::inputs;
-use crate::planning::Planned;
+use crate::planning::{self, Planned};
 
 /// Runs of which a step's fastest time counts.
 const RUNS: usize = 5;
@@ -38,12 +38,17 @@ pub(super) struct Measured {
 pub(super) fn measured(common: &Common, args: &Inspect, model: Model, planned: Option<Planned>) -> Result<Measured> {
     let artefact = model.is_artefact();
     let default = Precision::new(4, 2)?;
+    let (plan, means) = match planned {
+        Some(Planned { plan, means, .. }) => (Some(Arc::new(plan)), means),
+        None => (None, planning::means(common, &model, args.method.bias_correction == Some(true))?),
+    };
     let options = Options {
         weights: args.weights.or((!artefact).then_some(default)),
         activations: args.activations.or((!artefact).then_some(default)),
-        plan: planned.map(|planned| Arc::new(planned.plan)),
-        rounding: args.rounding.unwrap_or_default(),
-        clip: args.clip.unwrap_or_default(),
+        plan,
+        means,
+        rounding: args.method.rounding.unwrap_or_default(),
+        clip: args.method.clip.unwrap_or_default(),
         threads: common.threads(),
         ..Options::default()
     };
