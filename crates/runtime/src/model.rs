@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use fpxint::{
-    ActivationClip, Clip, ExpandedLayer, Geometry, Granularity, Means, Members, Plan as Precisions, Precision, Reduce, Rounding,
-    Settings, expand_corrected, into_expanded,
+    ActivationClip, Clip, ExpandedLayer, Geometry, Granularity, Means, Members, Plan as Precisions, Precision, Reduce,
+    Rounding, Settings, expand_corrected, into_expanded,
 };
 use fpxint_kernels::{Kernel, Pooling};
 use rayon::prelude::*;

@@ -22,16 +22,21 @@ pub(crate) struct Moments {
     ways: Vec<Way>,
     /// The one that gains are measured at.
     coarse: Way,
+    /// What is worth a clip.
+    worth: f64,
 }
 
-/// A clip is worth its time where it leaves less than this of the variance.
-const WORTH: f64 = 0.7;
+/// A clip is worth its time where it leaves less than this of the variance: of images, and of rows, whose values differ more with
+/// what a model is used on than synthetic inputs show.
+const WORTH: [f64; 2] = [0.7, 0.99];
 
 impl Moments {
     /// Nothing yet, of these ways to expand activations, and of those of precision `coarse` that are not clipped.
-    pub(crate) fn new(ways: &[(Precision, ActivationClip)], coarse: Precision) -> Self {
+    pub(crate) fn new(ways: &[(Precision, ActivationClip)], coarse: Precision, geometry: &Geometry) -> Self {
         let way = |&(precision, clip): &(Precision, ActivationClip)| Way { precision, clip, noise: 0.0, error: 0.0 };
-        Self { power: 0.0, ways: ways.iter().map(way).collect(), coarse: way(&(coarse, ActivationClip::None)) }
+        let worth = WORTH[usize::from(matches!(geometry, Geometry::MatMul(_)))];
+        let coarse = way(&(coarse, ActivationClip::None));
+        Self { power: 0.0, ways: ways.iter().map(way).collect(), coarse, worth }
     }
 
     /// Adds a value, which has a grid an image or row.
@@ -64,7 +69,8 @@ impl Moments {
         let whole =
             |precision| self.ways.iter().find(|way| way.precision == precision && way.clip == ActivationClip::None);
         let kept = self.ways.iter().filter(|way| {
-            way.clip == ActivationClip::None || whole(way.precision).is_none_or(|whole| way.noise < WORTH * whole.noise)
+            way.clip == ActivationClip::None
+                || whole(way.precision).is_none_or(|whole| way.noise < self.worth * whole.noise)
         });
         let option = |way: &Way| ActivationOption {
             precision: way.precision,

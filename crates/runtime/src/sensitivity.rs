@@ -128,7 +128,9 @@ impl Measurement<'_> {
     /// Statistics of what enters every layer.
     fn moments(&self, source: &fpxint_onnx::Model) -> Result<Vec<Moments>, Error> {
         let ways: Vec<_> = self.goal.activations().into_iter().flat_map(|p| self.activation_clips(p)).collect();
-        let mut moments = vec![Moments::new(&ways, coarse()?); source.layers().len()];
+        let coarse = coarse()?;
+        let layers = source.layers().iter();
+        let mut moments: Vec<_> = layers.map(|layer| Moments::new(&ways, coarse, &layer.geometry)).collect();
         let observer = Observer::new(source, self.threads)?;
         for inputs in self.runs {
             observer.run(inputs, &mut |index, x| moments[index].add(x, &source.layers()[index].geometry))?;

@@ -85,6 +85,7 @@ fn share(trial: &Trial<'_>, weights: &str, clip: Clip) -> Result<f64> {
             granularity: fpxint::Granularity::Channel,
             rounding: fpxint::Rounding::Nearest,
             clip,
+            activation_clip: Default::default(),
         };
         let expanded = fpxint::expand_layer(&trial.source.layer(index)?, &settings)?;
         inside += expanded.weight.saturation().len();

@@ -86,7 +86,8 @@ pub(super) struct Trial<'a> {
 
 /// Precisions of a layer whose weights are rounded to the nearest and not clipped.
 pub(super) fn plain(weights: Precision, activations: Precision) -> LayerPrecision {
-    LayerPrecision { weights, activations, rounding: Rounding::Nearest, clip: Clip::None }
+    let activation_clip = Default::default();
+    LayerPrecision { weights, activations, rounding: Rounding::Nearest, clip: Clip::None, activation_clip }
 }
 
 /// `int<bits>x<terms>`.

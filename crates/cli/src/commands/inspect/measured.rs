@@ -90,5 +90,5 @@ fn errors(
     let reference = engine::load_read(common, trace.reference(), file, &Default::default())?;
     let (wanted, found) = (reference.run(values).context("in FP32")?, expanded.run(values)?);
     trace.add(values, &wanted, &found)?;
-    Ok(trace.errors(expanded.layers()))
+    Ok(trace.errors(&expanded))
 }
