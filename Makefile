@@ -1,5 +1,5 @@
 # Everything a checkout needs: Rust, and Python 3 for the checks against stock ONNX Runtime.
-.PHONY: demo test check bench
+.PHONY: demo test test-python check fuzz bench
 
 FPXINT = target/debug/fpxint
 VENV = .venv/ready
@@ -16,14 +16,33 @@ test: $(VENV)
 	.venv/bin/python tests/ort/raise_cases.py target/debug/examples/raise
 	.venv/bin/python tests/ort/fuse_cases.py target/debug/examples/fuse
 	.venv/bin/python tests/ort/artefacts.py $(FPXINT)
+	$(MAKE) test-python
 
-# What a change must pass: format, lints, tests with every kernel this CPU has, documentation.
+# The Python package: its wheel, built by the dev profile, in a fresh environment with stock ONNX Runtime.
+test-python:
+	cargo build --workspace
+	python3 -m venv --clear .venv-python
+	.venv-python/bin/pip install --quiet --disable-pip-version-check "maturin>=1.9,<2"
+	rm -rf target/wheels
+	cd bindings/python && CARGO_TARGET_DIR=$(CURDIR)/target ../../.venv-python/bin/maturin build --profile dev --out ../../target/wheels
+	.venv-python/bin/pip install --quiet --disable-pip-version-check "$$(ls target/wheels/*.whl)[test]"
+	.venv-python/bin/python -m mypy --config-file bindings/python/pyproject.toml bindings/python/python
+	FPXINT_PROGRAM=$(CURDIR)/$(FPXINT) .venv-python/bin/python -m pytest -c bindings/python/pyproject.toml bindings/python/tests
+
+# What a change must pass: format, lints, tests with every kernel this CPU has, documentation, licences of what is used.
 check: test
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	cd bindings/python && cargo fmt --check && CARGO_TARGET_DIR=$(CURDIR)/target cargo clippy -- -D warnings
+	python3 tests/licences.py Cargo.toml bindings/python/Cargo.toml
 	for kernel in $$($(FPXINT) --version | sed 's/.*: //; s/)//; s/,//g'); do \
 	    FPXINT_KERNEL=$$kernel cargo test --workspace --lib --test bits || exit 1; done
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+# Mutations of the fuzz corpus for SECONDS a target; one process, one target after another.
+SECONDS = 200
+fuzz:
+	FPXINT_FUZZ_SECONDS=$(SECONDS) cargo test --workspace --test fuzz -- --test-threads 1 --nocapture
 
 # Throughput of the kernels, and of matrix products against ONNX Runtime; with MODELS="a.onnx b.onnx" also whole networks against
 # ONNX Runtime and OpenVINO. Tables go into docs/benchmarks.md. Leave the machine alone meanwhile.

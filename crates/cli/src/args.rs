@@ -5,9 +5,12 @@ use std::sync::LazyLock;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fpxint::{ActivationClip, Clip, Granularity, Precision, Rounding};
+use fpxint_onnx::Limits;
 use regex::Regex;
 
 use crate::data::mnli::Label;
+use crate::limits::LimitFlags;
+use crate::progress::Watch;
 
 static VERSION: LazyLock<String> = LazyLock::new(|| {
     let kernels: Vec<_> = fpxint_kernels::available().iter().map(|k| k.name()).collect();
@@ -26,7 +29,7 @@ pub(crate) struct Cli {
 
 /// Flags of every command.
 #[derive(Debug, Clone, Args)]
-pub(crate) struct Common {
+pub struct Common {
     /// Threads to use [default: all]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
@@ -36,6 +39,12 @@ pub(crate) struct Common {
     /// No progress bars and no remarks
     #[arg(long, global = true)]
     pub quiet: bool,
+    /// What a model may hold
+    #[command(flatten)]
+    pub bounds: LimitFlags,
+    /// Who is told of progress
+    #[arg(skip)]
+    pub watch: Option<Watch>,
 }
 
 impl Common {
@@ -45,8 +54,13 @@ impl Common {
     }
 
     /// Threads to use.
-    pub(crate) fn threads(&self) -> usize {
+    pub fn threads(&self) -> usize {
         self.threads.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from)
+    }
+
+    /// What a model may hold.
+    pub fn limits(&self) -> Limits {
+        self.bounds.limits()
     }
 }
 
@@ -72,12 +86,18 @@ pub(crate) enum Command {
 
 /// `int<X>x<n>` or `fp32`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Format {
+pub enum Format {
+    /// Not expanded.
     Fp32,
+    /// Expanded.
     Int(Precision),
 }
 
-fn format(text: &str) -> Result<Format, String> {
+/// A precision or `fp32`.
+///
+/// # Errors
+/// Why a text is neither, on one line.
+pub fn format(text: &str) -> Result<Format, String> {
     match text {
         "fp32" => Ok(Format::Fp32),
         _ => text.parse().map(Format::Int).map_err(|e: fpxint::Error| e.to_string()),
@@ -94,7 +114,7 @@ fn pattern(text: &str) -> Result<Regex, String> {
 
 /// Precision flags of a model that is run.
 #[derive(Debug, Clone, Default, Args)]
-pub(crate) struct Precisions {
+pub struct Precisions {
     /// Expand an FP32 model's weights in memory: bits per term x terms, as in int4x2, or fp32
     #[arg(long, value_name = "PRECISION", value_parser = format)]
     pub weights: Option<Format>,
@@ -109,6 +129,7 @@ pub(crate) struct Precisions {
     /// Quantise activations afresh at N terms
     #[arg(long, value_name = "N")]
     pub activation_terms: Option<u32>,
+    /// Precisions that differ from layer to layer.
     #[command(flatten)]
     pub planning: Planning,
 }
@@ -144,7 +165,7 @@ impl Method {
 /// Flags of precisions that differ from layer to layer.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Layer by layer")]
-pub(crate) struct Planning {
+pub struct Planning {
     /// Precisions by layer, in TOML: read if FILE is there, written to it if not and a plan is made
     #[arg(long, value_name = "FILE", conflicts_with_all = ["weights", "activations"])]
     pub plan: Option<PathBuf>,
@@ -198,8 +219,9 @@ fn granularity(text: &str) -> Result<Granularity, String> {
     }
 }
 
+/// What `quantize` takes.
 #[derive(Debug, Args)]
-pub(crate) struct Quantize {
+pub struct Quantize {
     /// FP32 ONNX file
     pub model: PathBuf,
     /// File to write
@@ -222,6 +244,7 @@ pub(crate) struct Quantize {
     /// Expand and report, but write nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Precisions that differ from layer to layer.
     #[command(flatten)]
     pub planning: Planning,
 }
@@ -236,6 +259,7 @@ pub(crate) struct Inspect {
     /// Precision of the activations [default: int4x2, or what the artefact states]
     #[arg(long, value_name = "PRECISION", value_parser = precision)]
     pub activations: Option<Precision>,
+    /// Precisions that differ from layer to layer.
     #[command(flatten)]
     pub method: Method,
     #[command(flatten)]

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use fpxint::{Granularity, Precision};
-use fpxint_onnx::Limits;
 use fpxint_runtime::{Float, Model, Options, Outputs, Port, Value};
 
 use crate::args::{Common, Format, Precisions};
@@ -14,8 +13,10 @@ use crate::progress;
 
 /// A loaded model.
 #[derive(Debug)]
-pub(crate) enum Engine {
+pub enum Engine {
+    /// On our kernels.
     Expanded(Box<Model>),
+    /// In FP32 on the host.
     Float(Box<Float>),
     Derived(Arc<dyn Runs>),
 }
@@ -30,22 +31,20 @@ pub(crate) trait Runs: std::fmt::Debug + Send + Sync {
 }
 
 /// Reads a model file.
-pub(crate) fn read(path: &Path) -> Result<fpxint_onnx::Model> {
-    Ok(fpxint_onnx::read(path, &Limits::default())?)
+pub(crate) fn read(common: &Common, path: &Path) -> Result<fpxint_onnx::Model> {
+    Ok(fpxint_onnx::read(path, &common.limits())?)
 }
 
 /// Loads a model file. An FP32 file without precision flags runs in FP32.
 pub(crate) fn load(common: &Common, path: &Path, precisions: &Precisions) -> Result<Engine> {
-    load_read(common, &read(path)?, path, precisions)
+    load_read(common, &read(common, path)?, path, precisions)
 }
 
-/// Loads a model that was read from `path`, as [`load`].
-pub(crate) fn load_read(
-    common: &Common,
-    source: &fpxint_onnx::Model,
-    path: &Path,
-    precisions: &Precisions,
-) -> Result<Engine> {
+/// Loads a model that was read from `path`, as a file is: an FP32 model without precision flags runs in FP32.
+///
+/// # Errors
+/// Those of the crates below, with the model's name; flags that do not go together.
+pub fn load_read(common: &Common, source: &fpxint_onnx::Model, path: &Path, precisions: &Precisions) -> Result<Engine> {
     if precisions.planning.is_given() {
         return load_planned(common, source, path, precisions);
     }
@@ -77,7 +76,7 @@ fn load_planned(common: &Common, source: &fpxint_onnx::Model, path: &Path, preci
         layers: None,
     };
     // `source` may have outputs more than the file, which a plan is not to depend on.
-    let Planned { plan, means, .. } = planning::planned(common, &read(path)?, path, &request)?;
+    let Planned { plan, means, .. } = planning::planned(common, &read(common, path)?, path, &request)?;
     let options = Options {
         plan: Some(Arc::new(plan)),
         means,
@@ -151,7 +150,7 @@ impl Engine {
     }
 
     /// Inputs.
-    pub(crate) fn inputs(&self) -> &[Port] {
+    pub fn inputs(&self) -> &[Port] {
         match self {
             Engine::Expanded(model) => model.inputs(),
             Engine::Float(model) => model.inputs(),

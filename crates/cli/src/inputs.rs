@@ -4,12 +4,14 @@ use std::fs::File;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use fpxint_onnx::available_memory;
 use fpxint_runtime::{Element, Port, Value};
 use ndarray::{ArrayD, IxDyn};
 use ndarray_npy::{ReadableElement, WriteNpyExt};
 
 use crate::args::Sizes;
 use crate::npy;
+use crate::table::bytes;
 
 /// Reads `NAME=FILE.npy` arguments as the ports' element types.
 pub(crate) fn read(ports: &[Port], arguments: &[String]) -> Result<Vec<(String, Value)>> {
@@ -81,6 +83,15 @@ pub(crate) fn random(ports: &[Port], sizes: Sizes, seed: u64) -> Result<Vec<(Str
         let sizes: Vec<usize> = port.shape.iter().enumerate().map(size).collect();
         let len = sizes.iter().try_fold(1usize, |len, &size| len.checked_mul(size)).filter(|&len| len <= MOST_RANDOM);
         let len = len.with_context(|| format!("input `{}` of shape {sizes:?} is too large", port.name))?;
+        let needed = 8 * len as u64;
+        if let Some(available) = available_memory().filter(|&available| needed > available) {
+            bail!(
+                "input `{}` of shape {sizes:?} takes {}, but {} of memory can be had",
+                port.name,
+                bytes(needed),
+                bytes(available)
+            );
+        }
         let shape = IxDyn(&sizes);
         let tokens = port.rows.map_or(TOKENS, |rows| (rows as u64).clamp(1, TOKENS));
         let integers = |g: &mut Generator| -> Vec<i64> {

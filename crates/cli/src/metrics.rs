@@ -4,7 +4,8 @@ use serde::Serialize;
 
 /// Differences between a reference `a` and `b`, over all runs compared.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub(crate) struct Closeness {
+pub struct Closeness {
+    /// Name of the output.
     pub name: String,
     /// Largest `|a - b|`.
     pub max_abs: f64,
@@ -20,7 +21,7 @@ pub(crate) struct Closeness {
 
 /// Sums from which [`Closeness`] is computed.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Tally {
+pub struct Tally {
     max_difference: f64,
     max_value: f64,
     products: f64,
@@ -32,7 +33,7 @@ pub(crate) struct Tally {
 
 impl Tally {
     /// Adds one run: rows of `width` values.
-    pub(crate) fn add(&mut self, a: &[f32], b: &[f32], width: usize) {
+    pub fn add(&mut self, a: &[f32], b: &[f32], width: usize) {
         self.add_values(a, b);
         for (a, b) in a.chunks(width.max(1)).zip(b.chunks(width.max(1))) {
             self.rows += 1;
@@ -68,7 +69,7 @@ impl Tally {
     }
 
     /// The figures.
-    pub(crate) fn closeness(&self, name: &str) -> Closeness {
+    pub fn closeness(&self, name: &str) -> Closeness {
         let ratio = |x: f64, y: f64, none: f64| if y == 0.0 { none } else { x / y };
         let noiseless = if self.noise == 0.0 { 1.0 } else { 0.0 };
         Closeness {

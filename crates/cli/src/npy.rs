@@ -13,8 +13,14 @@ use zip::ZipArchive;
 /// Largest array taken from an archive, unpacked.
 const MOST_BYTES: u64 = 4 << 30;
 
+/// Longest part of an error of the reader that is shown, in characters.
+const MOST_SHOWN: usize = 300;
+
 /// An array from the bytes of a .npy file; `what` says in errors which.
-pub(crate) fn array<T: ReadableElement>(bytes: &[u8], what: &str, wanted: &str) -> Result<ArrayD<T>> {
+///
+/// # Errors
+/// What is wrong with it, and that it holds something other than `wanted`.
+pub fn array<T: ReadableElement>(bytes: &[u8], what: &str, wanted: &str) -> Result<ArrayD<T>> {
     let mut values = bytes;
     // Nothing is allocated on the word of a header alone.
     if let Ok(Header { shape, .. }) = Header::from_reader(&mut values) {
@@ -24,8 +30,15 @@ pub(crate) fn array<T: ReadableElement>(bytes: &[u8], what: &str, wanted: &str) 
     }
     ArrayD::<T>::read_npy(bytes).map_err(|error| match error {
         ReadNpyError::WrongDescriptor(found) => anyhow!("{what} holds {found}, but {wanted} is needed"),
-        error => anyhow!("{what}: not a .npy array that can be read: {error}"),
+        error => anyhow!("{what}: not a .npy array that can be read: {}", shown(&error)),
     })
+}
+
+/// An error that may quote the file: on one line, without control characters, cut where it is long.
+fn shown(error: &ReadNpyError) -> String {
+    let text = error.to_string();
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    words.chars().take(MOST_SHOWN).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// The bytes of one array of an archive.

@@ -23,6 +23,9 @@ use serde::{Deserialize, Deserializer, de};
 /// Version of the form of the file.
 const VERSION: u32 = 1;
 
+/// Longest part of an error that is shown, in characters.
+const MOST_SHOWN: usize = 300;
+
 /// Longest file that is read, in bytes.
 const MOST_BYTES: u64 = 64 << 20;
 
@@ -109,11 +112,15 @@ pub(crate) fn read(path: &Path, names: &[&str], otherwise: LayerPrecision) -> Re
 }
 
 /// The plan that a text holds.
-fn parse(text: &str, otherwise: LayerPrecision) -> Result<Plan> {
+///
+/// # Errors
+/// What is wrong, with its line.
+pub fn parse(text: &str, otherwise: LayerPrecision) -> Result<Plan> {
     let File { version, bias_correction, default, layers } = toml::from_str(text).map_err(|error| {
         let at = error.span().map_or(0, |span| span.start);
         let line = 1 + text.bytes().take(at).filter(|&byte| byte == b'\n').count();
-        anyhow!("line {line}: {}", error.message().split_whitespace().collect::<Vec<_>>().join(" "))
+        let words = error.message().split_whitespace().collect::<Vec<_>>().join(" ");
+        anyhow!("line {line}: {}", shown(&words))
     })?;
     ensure!(
         version == VERSION,
@@ -124,6 +131,11 @@ fn parse(text: &str, otherwise: LayerPrecision) -> Result<Plan> {
     Ok(Plan { default, layers: layers.collect(), corrected: bias_correction })
 }
 
+/// What may quote the file: without control characters, cut where it is long.
+fn shown(text: &str) -> String {
+    text.chars().take(MOST_SHOWN).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
 /// Writes a plan to a file that is not there yet, its layers in the order of `names`; `remark` explains it.
 pub(crate) fn write(path: &Path, plan: &Plan, names: &[&str], remark: &str) -> Result<()> {
     let file = || format!("cannot write {}", path.display());
@@ -131,7 +143,8 @@ pub(crate) fn write(path: &Path, plan: &Plan, names: &[&str], remark: &str) -> R
     io::Write::write_all(&mut made, text(plan, names, remark).as_bytes()).with_context(file)
 }
 
-fn text(plan: &Plan, names: &[&str], remark: &str) -> String {
+/// A plan as a text, its layers in the order of `names`; `remark` explains it.
+pub fn text(plan: &Plan, names: &[&str], remark: &str) -> String {
     let LayerPrecision { rounding, clip, activation_clip, .. } = plan.default;
     let pair = |p: LayerPrecision| format!("weights = \"{}\", activations = \"{}\"", p.weights, p.activations);
     let entry = |p: LayerPrecision| {
@@ -152,14 +165,24 @@ fn text(plan: &Plan, names: &[&str], remark: &str) -> String {
     let method =
         format!("rounding = \"{rounding}\", clip = \"{clip}\", activation_clip = \"{}\"", activation_clip.name());
     let _ = write!(text, "default = {{ {default}, {method} }}\n\n[layers]\n");
-    let quoted = |name: &str| toml::Value::String(name.to_owned()).to_string();
     let listed = names.iter().filter_map(|name| plan.layers.get_key_value(*name));
     for (name, &precision) in listed {
-        // A name of several lines is quoted over several, which a key must not be.
-        let name = if name.contains('\n') { format!("{name:?}") } else { quoted(name) };
-        let _ = writeln!(text, "{name} = {{ {} }}", entry(precision));
+        let _ = writeln!(text, "{} = {{ {} }}", quoted(name), entry(precision));
     }
     text
+}
+
+/// A name as a key of TOML, on one line.
+fn quoted(name: &str) -> String {
+    let mut text = String::from('"');
+    for c in name.chars() {
+        match c {
+            '"' | '\\' => text.extend(['\\', c]),
+            c if c.is_control() => _ = write!(text, "\\u{:04X}", u32::from(c)),
+            c => text.push(c),
+        }
+    }
+    text + "\""
 }
 
 #[cfg(test)]
@@ -176,7 +199,18 @@ mod tests {
 
     #[test]
     fn a_plan_comes_back_as_it_was() {
-        let names = ["b", "a.weight", "with \"quotes\" and \\", "/x/y_1", "tab\t", "two\nlines", "Ünï", "'single'", ""];
+        let names = [
+            "b",
+            "a.weight",
+            "with \"quotes\" and \\",
+            "/x/y_1",
+            "tab\t",
+            "two\nlines",
+            "\u{7f}\n\u{85}",
+            "Ünï",
+            "'single'",
+            "",
+        ];
         let activation_clip = ActivationClip::Laplace;
         let other =
             LayerPrecision { rounding: Rounding::Sum, clip: Clip::Mse, activation_clip, ..pair("int2x1", "int8x2") };

@@ -48,7 +48,7 @@ impl Planning {
     }
 
     /// Whether any flag was given.
-    pub(crate) fn is_given(&self) -> bool {
+    pub fn is_given(&self) -> bool {
         self.plan.is_some() || self.goal().is_some()
     }
 }

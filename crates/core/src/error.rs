@@ -27,7 +27,7 @@ pub enum Error {
         reason: &'static str,
     },
     /// A precision that could not be parsed.
-    #[error("`{0}` is not a precision: write int<bits>x<terms>, as in int4x2")]
+    #[error("`{}` is not a precision: write int<bits>x<terms>, as in int4x2", shown(.0))]
     Syntax(String),
     /// Dimensions that do not multiply to the number of values, or an axis beyond them.
     #[error("tensor `{tensor}`: {len} values do not fit shape {shape:?} with channel axis {axis:?}")]
@@ -62,4 +62,9 @@ pub enum Error {
         /// The rule broken.
         reason: String,
     },
+}
+
+/// A text of unknown origin as a message shows it: escaped, and cut where it is long.
+fn shown(text: &str) -> String {
+    text.chars().take(40).flat_map(char::escape_debug).collect()
 }

@@ -30,6 +30,7 @@ mod series;
 
 pub use error::Error;
 pub use expand::activation::Grid;
+pub use expand::centred::{Centred, expand_centred};
 pub use expand::clip::Clip;
 pub use expand::correction::{Means, expand_corrected};
 pub use expand::layer::{ExpandedLayer, Settings, expand_layer, into_expanded};

@@ -15,6 +15,7 @@ const LAYERS: &[(&str, &str, &[&str])] = &[
     ("onnx", "fpxint-onnx", &["fpxint"]),
     ("runtime", "fpxint-runtime", &["fpxint", "fpxint-onnx", "fpxint-kernels"]),
     ("cli", "fpxint-cli", &["fpxint", "fpxint-onnx", "fpxint-kernels", "fpxint-runtime"]),
+    ("fuzz", "fpxint-fuzz", &["fpxint", "fpxint-onnx", "fpxint-cli"]),
 ];
 /// The oracles: for tests alone, of every crate.
 const ORACLES: &str = "fpxint-reference";

@@ -18,6 +18,7 @@
 //! * [`Range`]: what the next layer needs to know of a value.
 //! * [`Activation`]: the functions of one value that end a layer, or stand alone.
 //! * [`Attention`], [`Norm`], [`softmax`] and [`sum`]: float operators of encoders, each sum in an order that no vector shows in.
+//! * [`with_default_floats`]: the floating-point environment, whatever the host has made of it.
 //! * [`Pool`] and [`global_average`]: pools between layers, with a fixed order of roundings.
 
 mod activation;
@@ -32,6 +33,7 @@ mod beyond;
 mod bodies;
 mod buffer;
 mod codes;
+mod environment;
 mod kernel;
 mod lanes;
 mod normalise;
@@ -53,6 +55,7 @@ pub use attention::{Attention, Extent, Mask, Operands, Rows};
 pub use beyond::{Beyond, Clipping};
 pub use buffer::Buffer;
 pub use codes::Codes;
+pub use environment::with_default_floats;
 pub use kernel::{Kernel, MR, NR, RowGrid, UnknownKernel, available, named, select};
 pub use normalise::Norm;
 pub use panels::Weights;

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use crate::constants::Constant;
 use crate::error::shown;
 use crate::proto::tensor_proto::DataLocation;
-use crate::proto::{GraphProto, TensorProto};
+use crate::proto::{GraphProto, ModelProto, TensorProto};
 use crate::{Error, Limits, tensor};
 
 /// Longest vector that is taken into the graph when it is read, in bytes.
@@ -92,6 +92,12 @@ fn entries(tensor: &TensorProto) -> Result<Entries<'_>, String> {
     };
     let location = value("location")?.ok_or("its location is not stated")?;
     Ok(Entries { location, offset: number("offset")?.unwrap_or(0), length: number("length")? })
+}
+
+/// Bytes of a checked model and of what its tensors take in other files; files that tensors share count for each.
+pub(crate) fn total(model: &ModelProto, own: usize) -> u64 {
+    let tensors = model.graph.iter().flat_map(|graph| &graph.initializer).filter(|tensor| is_external(tensor));
+    tensors.filter_map(tensor::byte_len).fold(own as u64, u64::saturating_add)
 }
 
 impl External {

@@ -22,7 +22,10 @@ mod heads;
 mod norm;
 mod product;
 mod shapes;
+mod sizes;
 mod view;
+
+pub(crate) use sizes::oversized;
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};

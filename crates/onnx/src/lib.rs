@@ -6,6 +6,7 @@
 //!   [`Model::alone`] makes a model of one layer.
 //! * [`encode`], [`write()`]: expanded layers to an artefact, which is plain ONNX; [`read`] takes it back.
 //! * [`raise`](raise()): a model to a later operator set.
+//! * [`available_memory`]: what there is to be had, for requests that may be too large.
 //! * [`fuse`](fuse()): attention, normalisations, GELU and SiLU of a graph as one node each.
 //!
 //! The order of work when reading is: bound the records ([`Limits`]), decode, check names and tensors, refuse what another
@@ -32,6 +33,7 @@ mod geometry;
 mod index;
 mod layers;
 mod limits;
+mod memory;
 mod model;
 mod node;
 mod persist;
@@ -51,6 +53,7 @@ pub use encode::{EncodedLayer, encode};
 pub use error::Error;
 pub use fuse::fuse;
 pub use limits::Limits;
+pub use memory::available_memory;
 pub use model::{Dim, LayerInfo, Model, Operator, Skipped, ValueInfo, parse, read};
 pub use raise::{Unraisable, raise};
 pub use skeleton::{DOMAIN, skeleton};

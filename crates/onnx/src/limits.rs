@@ -11,10 +11,21 @@ pub struct Limits {
     pub max_records: u64,
     /// Elements of one tensor.
     pub max_tensor_elements: u64,
+    /// Size of the file and of what its tensors take in other files.
+    pub max_total_bytes: u64,
+    /// Depth of records within records; the decoder takes no more than 100, whatever is stated here.
+    pub max_nesting: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_file_bytes: (1 << 31) - 1, max_nodes: 1 << 20, max_records: 1 << 23, max_tensor_elements: 1 << 31 }
+        Self {
+            max_file_bytes: (1 << 31) - 1,
+            max_nodes: 1 << 20,
+            max_records: 1 << 23,
+            max_tensor_elements: 1 << 31,
+            max_total_bytes: 64 << 30,
+            max_nesting: 100,
+        }
     }
 }

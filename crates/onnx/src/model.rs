@@ -1,6 +1,9 @@
 //! A model as read: its layers, decoded one at a time, and the graph around them.
 
-use std::{collections::HashSet, fs::File, io::Read, path::Path};
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
 
 use bytes::Bytes;
 use fpxint::{ActivationClip, Geometry, Layer, Precision, Weight};
@@ -8,14 +11,16 @@ use prost::Message;
 
 use crate::artefact::Metadata;
 use crate::constants::Constant;
-use crate::external::{External, held, is_external};
+use crate::external::{self, External, held, is_external};
 use crate::index::Index;
 use crate::layers::{Plan, Source};
-use crate::node::input;
+use crate::node::{input, node_name};
 use crate::proto::tensor_shape_proto::{Dimension, dimension};
 use crate::proto::{GraphProto, ModelProto, TensorProto, TensorShapeProto, ValueInfoProto, type_proto};
 use crate::stream::Data;
-use crate::{Error, Limits, check, dims, error::shown, fold, foreign, layers, tensor, widen, wire};
+use crate::{
+    Error, Limits, available_memory, check, dims, error::shown, fold, foreign, fuse, layers, tensor, widen, wire,
+};
 
 /// What is known of a layer before its weights are decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,7 +117,15 @@ pub fn read(path: &Path, limits: &Limits) -> Result<Model, Error> {
     if length > limits.max_file_bytes {
         return Err(oversize(label, limits));
     }
-    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
+    if available_memory().is_some_and(|available| length > available) {
+        return Err(io(io::Error::new(
+            io::ErrorKind::OutOfMemory,
+            format!("its {length} bytes do not fit the memory"),
+        )));
+    }
+    let mut bytes = Vec::new();
+    let room = bytes.try_reserve_exact(usize::try_from(length).unwrap_or(0));
+    room.map_err(|e| io(io::Error::other(format!("its {length} bytes: {e}"))))?;
     file.by_ref().take(limits.max_file_bytes.saturating_add(1)).read_to_end(&mut bytes).map_err(io)?;
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     decode(bytes.into(), &label, limits, Some(folder))
@@ -136,6 +149,7 @@ fn decode(bytes: Bytes, label: &str, limits: &Limits, folder: Option<&Path>) -> 
         wire::Fault::Malformed(at) => not_onnx(format!("its protobuf is malformed at byte {at}")),
         wire::Fault::Nodes => beyond("the number of nodes", limits.max_nodes),
         wire::Fault::Records => beyond("the number of records", limits.max_records),
+        wire::Fault::Nesting => beyond("the depth of records within records", limits.max_nesting.into()),
     })?;
     let mut proto =
         ModelProto::decode(bytes.clone()).map_err(|e| not_onnx(e.to_string().escape_debug().to_string()))?;
@@ -144,10 +158,17 @@ fn decode(bytes: Bytes, label: &str, limits: &Limits, folder: Option<&Path>) -> 
         _ => None,
     };
     check::check(&proto, label, limits, external.as_ref())?;
+    if external::total(&proto, bytes.len()) > limits.max_total_bytes {
+        return Err(beyond("the size of the model and its other files in bytes", limits.max_total_bytes));
+    }
     if let (Some(external), Some(graph)) = (&external, &mut proto.graph) {
         external.take_vectors(graph, limits)?;
     }
     let graph = proto.graph.as_ref().ok_or_else(|| not_onnx("there is no graph".to_owned()))?;
+    if let Some((node, elements)) = fuse::oversized(graph, limits.max_tensor_elements) {
+        let what = format!("what {} makes, {elements} elements,", node_name(node));
+        return Err(beyond(&what, limits.max_tensor_elements));
+    }
     let opset = check::opset(&proto).unwrap_or(0);
     let metadata = Metadata::read(&proto, label)?;
     foreign::refuse(&proto, graph, label)?;

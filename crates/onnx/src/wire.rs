@@ -52,6 +52,8 @@ pub(crate) enum Fault {
     Nodes,
     /// Too many records.
     Records,
+    /// Records too deep in records.
+    Nesting,
 }
 
 /// Walks the records of a model.
@@ -60,7 +62,7 @@ pub(crate) fn scan(bytes: &[u8], limits: &Limits) -> Result<(), Fault> {
     scanner.message(0, bytes.len(), Kind::Model, 0)
 }
 
-/// Deepest nesting of messages; what the decoder takes too.
+/// Deepest nesting of messages that the decoder takes.
 const MAX_DEPTH: u32 = 100;
 
 struct Scanner<'a> {
@@ -72,8 +74,8 @@ struct Scanner<'a> {
 
 impl Scanner<'_> {
     fn message(&mut self, mut at: usize, end: usize, kind: Kind, depth: u32) -> Result<(), Fault> {
-        if depth > MAX_DEPTH {
-            return Err(Fault::Malformed(at));
+        if depth > self.limits.max_nesting.min(MAX_DEPTH) {
+            return Err(Fault::Nesting);
         }
         if kind == Kind::Node {
             self.nodes += 1;
@@ -171,6 +173,10 @@ mod tests {
         }
         let mut model = vec![7 << 3 | 2, bytes.len() as u8 | 0x80, (bytes.len() >> 7) as u8];
         model.append(&mut bytes);
-        assert!(matches!(scan(&model, &Limits::default()), Err(Fault::Malformed(_))));
+        assert_eq!(scan(&model, &Limits::default()), Err(Fault::Nesting));
+        // graph { node { attribute {} } }
+        let shallow = [7 << 3 | 2, 4, 1 << 3 | 2, 2, 5 << 3 | 2, 0];
+        assert_eq!(scan(&shallow, &Limits { max_nesting: 3, ..Limits::default() }), Ok(()));
+        assert_eq!(scan(&shallow, &Limits { max_nesting: 2, ..Limits::default() }), Err(Fault::Nesting));
     }
 }

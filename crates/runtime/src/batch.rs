@@ -16,7 +16,7 @@ use tract_onnx::prelude::*;
 
 use crate::held::Scratch;
 use crate::value::View;
-use crate::{Error, Model, Value, graph};
+use crate::{Error, Model, ValueView, graph};
 
 /// Bytes that the largest value of a part has at most, if it has more than one sample: half of a second-level cache or all of it.
 const MOST: u64 = 1 << 20;
@@ -47,14 +47,24 @@ pub(crate) fn cut(samples: usize, largest: u64, threads: usize) -> Cut {
 
 impl Model {
     /// Runs the plan on checked inputs: what it makes of every part of them in turn. With `after` no two parts run at once.
-    pub(crate) fn execute_parts(&self, inputs: &[&Value], after: Option<After<'_>>) -> Result<Vec<Vec<TValue>>, Error> {
+    pub(crate) fn execute_parts(
+        &self,
+        inputs: &[ValueView<'_>],
+        after: Option<After<'_>>,
+    ) -> Result<Vec<Vec<TValue>>, Error> {
         let shapes: Vec<_> = inputs.iter().map(|value| value.shape()).collect();
         let Some(Cut { apart, together }) = self.cut(&shapes)? else {
-            let views: Vec<_> = inputs.iter().map(|value| View::whole(value)).collect();
+            self.check_memory(&shapes, 1)?;
+            let views: Vec<_> = inputs.iter().map(View::whole).collect();
             let whole = |after: After<'_>| self.with_scratch(&shapes, self.threads, |s| self.execute(&views, s, after));
             return Ok(vec![whole(after.unwrap_or(&mut |_| {}))?]);
         };
         let rest = (!together.is_empty()).then_some(together);
+        let largest = apart.iter().chain(&rest).map(Range::len).max().unwrap_or(0);
+        let of_part = |shape: &[usize]| [&[largest], shape.get(1..).unwrap_or(&[])].concat();
+        let part_shapes: Vec<Vec<usize>> = shapes.iter().map(|shape| of_part(shape)).collect();
+        let at_once = if apart.is_empty() { 1 } else { self.threads };
+        self.check_memory(&part_shapes.iter().map(Vec::as_slice).collect::<Vec<_>>(), at_once)?;
         let side_by_side = after.is_none() && self.threads > 1 && !apart.is_empty();
         let mut made = if side_by_side { self.side_by_side(inputs, &shapes, &apart)? } else { Vec::new() };
         let in_turn = if side_by_side { [].iter() } else { apart.iter() };
@@ -71,7 +81,7 @@ impl Model {
     /// Runs parts with one thread each; the thread that is free first takes the next.
     fn side_by_side(
         &self,
-        inputs: &[&Value],
+        inputs: &[ValueView<'_>],
         shapes: &[&[usize]],
         parts: &[Range<usize>],
     ) -> Result<Vec<Vec<TValue>>, Error> {
@@ -113,7 +123,7 @@ impl Model {
 }
 
 /// Some samples of every input.
-fn part<'a>(inputs: &[&'a Value], samples: &Range<usize>) -> Vec<View<'a>> {
+fn part<'a>(inputs: &'a [ValueView<'_>], samples: &Range<usize>) -> Vec<View<'a>> {
     inputs.iter().map(|value| View::part(value, samples.clone())).collect()
 }
 

@@ -70,6 +70,18 @@ pub enum Error {
         /// What went wrong.
         reason: String,
     },
+    /// A run whose values do not fit the memory there is.
+    #[error(
+        "the values of this run take {} at a time, but {} of memory can be had; use a smaller batch or shorter inputs",
+        size(*needed),
+        size(*available)
+    )]
+    Memory {
+        /// Bytes that are needed, at least.
+        needed: u64,
+        /// Bytes that there are.
+        available: u64,
+    },
     /// Worker threads that could not be started.
     #[error("cannot start {threads} threads: {reason}")]
     Threads {
@@ -78,6 +90,11 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+}
+
+/// Bytes for people.
+fn size(bytes: u64) -> String {
+    format!("{:.1} GB", bytes as f64 / 1e9)
 }
 
 /// A chain of causes on one line.

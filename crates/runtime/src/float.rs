@@ -2,12 +2,13 @@
 
 use std::sync::{Arc, Mutex};
 
+use fpxint_kernels::with_default_floats;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::infer::Factoid;
 
 use crate::error::guarded;
-use crate::value::{Port, View, match_inputs};
-use crate::{Error, Outputs, Value, graph};
+use crate::value::{Port, View, match_inputs, views};
+use crate::{Error, Outputs, Value, ValueView, graph};
 
 type Runnable = Arc<TypedSimplePlan>;
 
@@ -52,6 +53,18 @@ impl Float {
     /// # Errors
     /// As [`crate::Model::run`].
     pub fn run(&self, inputs: &[(String, Value)]) -> Result<Outputs, Error> {
+        self.run_views(&views(inputs))
+    }
+
+    /// [`Float::run`] on inputs where they lie.
+    ///
+    /// # Errors
+    /// As [`crate::Model::run`].
+    pub fn run_views(&self, inputs: &[(&str, ValueView<'_>)]) -> Result<Outputs, Error> {
+        with_default_floats(|| self.run_matched(inputs))
+    }
+
+    fn run_matched(&self, inputs: &[(&str, ValueView<'_>)]) -> Result<Outputs, Error> {
         let matched = match_inputs(&self.inputs, inputs)?;
         let shapes: Vec<Vec<usize>> = matched.iter().map(|v| v.shape().to_vec()).collect();
         let plan = self.plan(&shapes)?;

@@ -19,6 +19,7 @@ mod graph;
 mod held;
 mod layer;
 mod layout;
+mod memory;
 mod model;
 mod moments;
 mod observe;
@@ -38,7 +39,7 @@ pub use observe::input_means;
 pub use plan::HostNode;
 pub use sensitivity::Measurement;
 pub use survey::{Survey, survey};
-pub use value::{Element, Port, Value};
+pub use value::{Element, Port, Value, ValueView};
 
 /// Outputs by name, in the model's order.
 pub type Outputs = Vec<(String, Value)>;

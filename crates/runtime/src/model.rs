@@ -9,7 +9,7 @@ use fpxint::{
     ActivationClip, Clip, ExpandedLayer, Geometry, Granularity, Means, Members, Plan as Precisions, Precision, Reduce,
     Rounding, Settings, expand_corrected, into_expanded,
 };
-use fpxint_kernels::{Kernel, Pooling};
+use fpxint_kernels::{Kernel, Pooling, with_default_floats};
 use rayon::prelude::*;
 use tract_onnx::prelude::*;
 
@@ -18,11 +18,12 @@ use crate::coded::{Met, readers};
 use crate::error::guarded;
 use crate::held::Scratch;
 use crate::layer::{Layer, LayerReport, pack};
+use crate::memory::Footprint;
 use crate::plan::{Action, HostNode, Plan, Slot, Step, plan};
 use crate::separable::{self, Samples};
 use crate::survey::layer_macs;
-use crate::value::{Port, match_inputs};
-use crate::{Error, Outputs, Value, graph, placeholder};
+use crate::value::{Port, match_inputs, views};
+use crate::{Error, Outputs, Value, ValueView, graph, placeholder};
 
 /// A member of a group of workers that share a model's terms.
 #[derive(Clone)]
@@ -134,6 +135,7 @@ pub struct Model {
     pub(crate) threads: usize,
     pub(crate) worker: Option<Worker>,
     pub(crate) scratch: Mutex<Vec<Scratch>>,
+    pub(crate) footprint: Footprint,
     /// What is known of the samples of a batch, where they may be run in parts.
     pub(crate) samples: Option<Samples>,
     pub(crate) sources: Vec<graph::Input>,
@@ -155,6 +157,14 @@ impl Model {
     /// # Errors
     /// [`Error`], naming the node, layer or tensor at fault.
     pub fn load(
+        source: &fpxint_onnx::Model,
+        options: &Options,
+        progress: &(dyn Fn(usize, usize) + Sync),
+    ) -> Result<Self, Error> {
+        with_default_floats(|| Self::load_by_default(source, options, progress))
+    }
+
+    fn load_by_default(
         source: &fpxint_onnx::Model,
         options: &Options,
         progress: &(dyn Fn(usize, usize) + Sync),
@@ -198,6 +208,7 @@ impl Model {
             outputs: graph::outputs(&typed, source)?,
             worker: options.worker.clone(),
             scratch: Mutex::new(Vec::new()),
+            footprint: guarded(|| Footprint::of(&typed)).map_err(Error::graph)?,
             samples,
             macs: guarded(|| Ok(layer_macs(&typed, total))).map_err(Error::graph)?,
             readers: readers(&plan, &layers),
@@ -216,6 +227,14 @@ impl Model {
     /// # Errors
     /// [`Error::Input`] for inputs that do not fit; [`Error::Run`] naming the node that failed.
     pub fn run(&self, inputs: &[(String, Value)]) -> Result<Outputs, Error> {
+        self.run_views(&views(inputs))
+    }
+
+    /// [`Model::run`] on inputs where they lie; those of float32 in the order of their indices are not copied.
+    ///
+    /// # Errors
+    /// As [`Model::run`].
+    pub fn run_views(&self, inputs: &[(&str, ValueView<'_>)]) -> Result<Outputs, Error> {
         self.run_observed(inputs, None)
     }
 
@@ -232,7 +251,7 @@ impl Model {
             seconds[step] += now.duration_since(last).as_secs_f64();
             last = now;
         };
-        self.run_observed(inputs, Some(&mut after))?;
+        self.run_observed(&views(inputs), Some(&mut after))?;
         let macs = self.macs_by_layer(inputs)?;
         let time = |(step, seconds): (&Step, f64)| {
             let operator = match &step.action {
@@ -259,11 +278,12 @@ impl Model {
         Ok(self.plan.steps.iter().zip(seconds).map(time).collect())
     }
 
-    fn run_observed(&self, inputs: &[(String, Value)], after: Option<After<'_>>) -> Result<Outputs, Error> {
+    fn run_observed(&self, inputs: &[(&str, ValueView<'_>)], after: Option<After<'_>>) -> Result<Outputs, Error> {
         let matched = match_inputs(&self.inputs, inputs)?;
+        // The threads of the pool have the environment of the one that started them.
         let parts = match &self.pool {
             Some(pool) => pool.install(|| self.execute_parts(&matched, after))?,
-            None => self.execute_parts(&matched, after)?,
+            None => with_default_floats(|| self.execute_parts(&matched, after))?,
         };
         let mut parts: Vec<_> = parts.into_iter().map(Vec::into_iter).collect();
         let output = |port: &Port| {
@@ -279,7 +299,8 @@ impl Model {
     /// # Errors
     /// [`Error::Input`] for inputs that do not fit.
     pub fn parts(&self, inputs: &[(String, Value)]) -> Result<usize, Error> {
-        let matched = match_inputs(&self.inputs, inputs)?;
+        let views = views(inputs);
+        let matched = match_inputs(&self.inputs, &views)?;
         let shapes: Vec<_> = matched.iter().map(|value| value.shape()).collect();
         Ok(self.cut(&shapes)?.map_or(1, |cut| cut.apart.len() + usize::from(!cut.together.is_empty())))
     }
@@ -293,7 +314,8 @@ impl Model {
     }
 
     fn macs_by_layer(&self, inputs: &[(String, Value)]) -> Result<Vec<u64>, Error> {
-        let matched = match_inputs(&self.inputs, inputs)?;
+        let views = views(inputs);
+        let matched = match_inputs(&self.inputs, &views)?;
         let shapes: Vec<_> = matched.iter().map(|v| v.shape()).collect();
         let values = graph::bind(&self.sources, &shapes)?;
         Ok(self.macs.iter().map(|macs| macs.eval_to_i64(&values).unwrap_or(0).max(0) as u64).collect())

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use ndarray::{ArrayD, Axis, Slice};
+use ndarray::{ArrayD, ArrayViewD, Axis, Slice};
 use tract_onnx::prelude::{Datum, DatumType, TValue, Tensor, f16};
 
 use crate::Error;
@@ -19,6 +19,19 @@ pub enum Value {
     I8(ArrayD<i8>),
     U8(ArrayD<u8>),
     Bool(ArrayD<bool>),
+}
+
+/// A [`Value`] whose elements lie elsewhere, in any layout.
+#[derive(Debug, Clone)]
+#[allow(missing_docs)]
+pub enum ValueView<'a> {
+    F32(ArrayViewD<'a, f32>),
+    F64(ArrayViewD<'a, f64>),
+    I64(ArrayViewD<'a, i64>),
+    I32(ArrayViewD<'a, i32>),
+    I8(ArrayViewD<'a, i8>),
+    U8(ArrayViewD<'a, u8>),
+    Bool(ArrayViewD<'a, bool>),
 }
 
 /// Element type of a [`Value`].
@@ -96,13 +109,34 @@ macro_rules! conversions {
                 match self { $(Value::$kind(_) => Element::$kind),* }
             }
 
+            /// The value where it lies.
+            pub fn view(&self) -> ValueView<'_> {
+                match self { $(Value::$kind(a) => ValueView::$kind(a.view())),* }
+            }
+        }
+
+        impl ValueView<'_> {
+            /// Dimensions.
+            pub fn shape(&self) -> &[usize] {
+                match self { $(ValueView::$kind(a) => a.shape()),* }
+            }
+
+            /// Element type.
+            pub fn element(&self) -> Element {
+                match self { $(ValueView::$kind(_) => Element::$kind),* }
+            }
+
+            /// The same value, for as long as this is borrowed.
+            pub(crate) fn view(&self) -> ValueView<'_> {
+                match self { $(ValueView::$kind(a) => ValueView::$kind(a.view())),* }
+            }
         }
 
         impl View<'_> {
             /// A tensor of the element type that the host takes.
             pub(crate) fn to_tensor(&self, kind: DatumType) -> Result<Tensor, Error> {
-                let made = match self.value {
-                    $(Value::$kind(a) => {
+                let made = match &self.value {
+                    $(ValueView::$kind(a) => {
                         let part = match &self.samples {
                             Some(samples) => a.slice_axis(Axis(0), Slice::from(samples.clone())),
                             None => a.view(),
@@ -192,22 +226,22 @@ impl Value {
 /// A value, or some samples of it.
 #[derive(Debug)]
 pub(crate) struct View<'a> {
-    value: &'a Value,
+    value: ValueView<'a>,
     samples: Option<Range<usize>>,
     shape: Vec<usize>,
 }
 
 impl<'a> View<'a> {
     /// All of a value.
-    pub(crate) fn whole(value: &'a Value) -> Self {
-        Self { value, samples: None, shape: value.shape().to_vec() }
+    pub(crate) fn whole(value: &'a ValueView<'_>) -> Self {
+        Self { value: value.view(), samples: None, shape: value.shape().to_vec() }
     }
 
     /// Some of the samples that a value has along its first axis.
-    pub(crate) fn part(value: &'a Value, samples: Range<usize>) -> Self {
+    pub(crate) fn part(value: &'a ValueView<'_>, samples: Range<usize>) -> Self {
         let mut shape = value.shape().to_vec();
         shape[0] = samples.len();
-        Self { value, samples: Some(samples), shape }
+        Self { value: value.view(), samples: Some(samples), shape }
     }
 
     /// Dimensions.
@@ -217,19 +251,27 @@ impl<'a> View<'a> {
 
     /// The values, where they are f32 and lie in the order of their indices.
     pub(crate) fn floats(&self) -> Option<&'a [f32]> {
-        let Value::F32(array) = self.value else { return None };
-        let values = array.as_slice()?;
+        let ValueView::F32(array) = &self.value else { return None };
+        let values = array.to_slice()?;
         let Some(samples) = &self.samples else { return Some(values) };
         let size: usize = self.shape[1..].iter().product();
         values.get(samples.start * size..samples.end * size)
     }
 }
 
+/// Inputs where they lie.
+pub(crate) fn views(inputs: &[(String, Value)]) -> Vec<(&str, ValueView<'_>)> {
+    inputs.iter().map(|(name, value)| (name.as_str(), value.view())).collect()
+}
+
 /// Checks inputs by name against a model's ports, and returns them in the ports' order.
 ///
 /// # Errors
 /// [`Error::Input`] for a name, element type or shape that does not fit.
-pub(crate) fn match_inputs<'a>(ports: &[Port], inputs: &'a [(String, Value)]) -> Result<Vec<&'a Value>, Error> {
+pub(crate) fn match_inputs<'a>(
+    ports: &[Port],
+    inputs: &'a [(&str, ValueView<'_>)],
+) -> Result<Vec<ValueView<'a>>, Error> {
     let fault = |input: &str, reason: String| Err(Error::Input { input: input.to_owned(), reason });
     let names: Vec<_> = ports.iter().map(|p| format!("`{}`", p.name)).collect();
     for (i, (name, _)) in inputs.iter().enumerate() {
@@ -261,7 +303,7 @@ pub(crate) fn match_inputs<'a>(ports: &[Port], inputs: &'a [(String, Value)]) ->
         if value.shape().contains(&0) {
             return fault(&port.name, format!("has shape {:?}, which holds no values", value.shape()));
         }
-        matched.push(value);
+        matched.push(value.view());
     }
     Ok(matched)
 }

@@ -92,7 +92,7 @@ fn load(common: &Common, args: &Compare) -> Result<Loaded> {
         let model = engine::load(common, &args.model, &args.precisions)?;
         return Ok(Loaded { reference, model, outputs: usize::MAX, trace: None });
     }
-    let (source, mut expanded) = (engine::read(&args.reference)?, engine::read(&args.model)?);
+    let (source, mut expanded) = (engine::read(common, &args.reference)?, engine::read(common, &args.model)?);
     let outputs = source.outputs().len();
     let trace = Trace::new(source, &mut expanded, [&args.reference, &args.model])?;
     let model = engine::load_read(common, &expanded, &args.model, &args.precisions)?;

@@ -88,7 +88,7 @@ struct Report {
 }
 
 pub(crate) fn run(common: &Common, args: &Inspect) -> Result<Outcome> {
-    let model = engine::read(&args.model)?;
+    let model = engine::read(common, &args.model)?;
     let planned = planned(common, args, &model).with_context(|| args.model.display().to_string())?;
     let report = report(common, args, &model, planned.as_ref()).with_context(|| args.model.display().to_string())?;
     if let Some(file) = &args.html {

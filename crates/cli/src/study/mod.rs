@@ -76,7 +76,7 @@ struct Report {
 }
 
 pub(crate) fn run(common: &Common, args: &Study) -> Result<Outcome> {
-    let source = engine::read(&args.model)?;
+    let source = engine::read(common, &args.model)?;
     ensure!(!source.is_artefact(), "{}: is expanded already; a study needs the FP32 model", args.model.display());
     // What is wrong with the data is told before anything is computed.
     crate::commands::eval::open(&args.eval())?;

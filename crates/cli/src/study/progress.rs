@@ -1,12 +1,10 @@
 //! The progress of a study: steps of all sections, and the time that is left.
 
-use indicatif::ProgressBar;
-
 use crate::args::Common;
-use crate::progress;
+use crate::progress::{self, Bar};
 
 /// A bar over all steps.
-pub(super) struct Progress(ProgressBar);
+pub(super) struct Progress(Bar);
 
 impl Progress {
     /// A bar without steps.
@@ -16,13 +14,12 @@ impl Progress {
 
     /// Steps that are still to come.
     pub(super) fn expect(&self, steps: usize) {
-        self.0.inc_length(steps as u64);
+        self.0.expect(steps as u64);
     }
 
     /// What is being done.
     pub(super) fn begin(&self, letter: char) {
-        self.0.set_message(format!("study ({letter})"));
-        self.0.tick();
+        self.0.describe(format!("study ({letter})"));
     }
 
     /// A step is done.

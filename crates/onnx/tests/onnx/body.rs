@@ -7,8 +7,13 @@ use fpxint_onnx::{Limits, encode, parse, skeleton, write};
 /// Parses `bytes`; of a model, decodes and expands every layer, and writes skeleton and artefact, the latter in `folder`.
 /// Whether it was a model.
 pub fn exercise(bytes: Bytes, folder: &std::path::Path) -> bool {
-    let limits =
-        Limits { max_file_bytes: 1 << 20, max_nodes: 1 << 10, max_records: 1 << 14, max_tensor_elements: 1 << 18 };
+    let limits = Limits {
+        max_file_bytes: 1 << 20,
+        max_nodes: 1 << 10,
+        max_records: 1 << 14,
+        max_tensor_elements: 1 << 18,
+        ..Limits::default()
+    };
     let model = match parse(bytes.clone(), "fuzz", &limits) {
         Ok(model) => model,
         Err(error) => {

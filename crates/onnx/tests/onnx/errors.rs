@@ -52,6 +52,8 @@ fn limits_hold() {
         Limits { max_nodes: 0, ..Limits::default() },
         Limits { max_records: 10, ..Limits::default() },
         Limits { max_tensor_elements: 107, ..Limits::default() },
+        Limits { max_total_bytes: 100, ..Limits::default() },
+        Limits { max_nesting: 2, ..Limits::default() },
     ] {
         assert!(matches!(under(limits), Error::Limit { .. }));
     }

@@ -373,3 +373,12 @@ fn damaged_models_beside_their_data_are_survived() {
         }
     }
 }
+
+#[test]
+fn other_files_count_towards_the_total() {
+    let (_folder, path) = outside(&large(), 3);
+    let own = bytes(&path).len() as u64;
+    let under = |max_total_bytes| read(&path, &Limits { max_total_bytes, ..Limits::default() });
+    assert!(matches!(under(own + 16), Err(Error::Limit { .. })));
+    assert!(under(1 << 30).is_ok());
+}

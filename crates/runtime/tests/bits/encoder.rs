@@ -16,7 +16,7 @@ const INNER: i64 = 48;
 
 /// How a block is spelt.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Style {
+pub(crate) enum Style {
     /// BERT: three projections, LayerNormalization behind each half, GELU by Erf.
     Bert,
     /// One joined projection, RMS normalisation before each half, SiLU.
@@ -111,7 +111,7 @@ impl Graph {
 
 /// Two blocks on `x` (batch, length, `WIDTH`) under `mask` (batch, length), 1 where a token is: hidden states `y`, and their mean
 /// `s` over each sentence.
-fn encoder(style: Style) -> fpxint_onnx::Model {
+pub(crate) fn encoder(style: Style) -> fpxint_onnx::Model {
     let mut g = Graph::default();
     for (name, number) in
         [("one", 1.0), ("half", 0.5), ("two", 2.0), ("root_two", 2f32.sqrt()), ("far", -1e4), ("epsilon", 1e-6)]
@@ -168,7 +168,7 @@ fn encoder(style: Style) -> fpxint_onnx::Model {
 }
 
 /// Sentences of these lengths, padded to `length`; what stands in the padding is not zero.
-fn sentences(lengths: &[usize], length: usize) -> Vec<(String, Value)> {
+pub(crate) fn sentences(lengths: &[usize], length: usize) -> Vec<(String, Value)> {
     let width = WIDTH as usize;
     let all = ArrayD::from_shape_vec(IxDyn(&[9, 70, width]), wave(9 * 70 * width, 0.377, 1.5)).unwrap();
     let x = all.slice_axis(Axis(0), Slice::from(..lengths.len())).slice_axis(Axis(1), Slice::from(..length)).to_owned();

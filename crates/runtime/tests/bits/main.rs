@@ -10,6 +10,7 @@ mod expose;
 mod external;
 mod group;
 mod hosts;
+mod load;
 mod memory;
 mod plan;
 mod pools;

@@ -5,12 +5,12 @@
 
 use anyhow::{Context, Result, ensure};
 use fpxint_runtime::Outputs;
-use indicatif::ProgressBar;
 use rayon::prelude::*;
 
 use crate::data::token_input::TokenInput;
 use crate::data::tokens::{Encoder, Tokens};
 use crate::engine::Engine;
+use crate::progress::Bar;
 
 /// Lengths are filled up to multiples of this, so that the host plans few shapes.
 const STEP: usize = 8;
@@ -29,7 +29,7 @@ pub(super) fn run<T: Send>(
     input: &TokenInput,
     encoder: &Encoder,
     sequences: &[Tokens],
-    bar: &ProgressBar,
+    bar: &Bar,
     read: impl Fn(&Outputs, &[usize]) -> Result<Vec<T>> + Sync,
 ) -> Result<Vec<T>> {
     let filled = |tokens: &Tokens| match input.length {
