@@ -28,30 +28,36 @@ fn outside(
     (first, most): (usize, usize),
     beyond: &mut Vec<Beyond>,
 ) {
-    let mut one = |x: &[f32; NR], place: usize| {
-        let integers = x.map(&integer);
-        // As u32 a negative integer is larger than any code.
-        let largest = integers.iter().fold(0, |largest, &integer| largest.max(integer as u32));
-        if largest > code_max as u32 {
-            for (c, &integer) in integers.iter().enumerate() {
-                if integer as u32 > code_max as u32 {
-                    let delta = integer - integer.clamp(0, code_max);
-                    beyond.push(Beyond { at: place + c, delta });
-                }
-            }
-        }
-        beyond.len() <= most
-    };
     let (rows, rest) = x.as_chunks::<NR>();
     for (i, row) in rows.iter().enumerate() {
-        if !one(row, first + i * NR) {
+        outside_row(row, &integer, code_max, first + i * NR, beyond);
+        if beyond.len() > most {
             return;
         }
     }
     // Zeros have a code.
     let mut last = [0f32; NR];
     last[..rest.len()].copy_from_slice(rest);
-    one(&last, first + rows.len() * NR);
+    outside_row(&last, &integer, code_max, first + rows.len() * NR, beyond);
+}
+
+/// [`outside`] of a row from place `first` on.
+#[inline(always)]
+fn outside_row(x: &[f32; NR], integer: &impl Fn(f32) -> i32, code_max: i32, first: usize, beyond: &mut Vec<Beyond>) {
+    let (mut integers, mut largest) = ([0i32; NR], 0);
+    for (to, &x) in integers.iter_mut().zip(x) {
+        *to = integer(x);
+        // As u32 a negative integer is larger than any code.
+        largest = largest.max(*to as u32);
+    }
+    if largest <= code_max as u32 {
+        return;
+    }
+    for (c, &integer) in integers.iter().enumerate() {
+        if integer as u32 > code_max as u32 {
+            beyond.push(Beyond { at: first + c, delta: integer - integer.clamp(0, code_max) });
+        }
+    }
 }
 
 /// `sum rne(|x| unit)`, each less than 2^22.
