@@ -121,6 +121,7 @@ pub struct Precisions {
     /// Precision of the activations
     #[arg(long, value_name = "PRECISION", value_parser = format)]
     pub activations: Option<Format>,
+    /// How weights are expanded.
     #[command(flatten)]
     pub method: Method,
     /// Use only the first N terms of the weights
@@ -136,7 +137,7 @@ pub struct Precisions {
 
 /// Flags of how weights are expanded, whatever their precision.
 #[derive(Debug, Clone, Copy, Default, Args)]
-pub(crate) struct Method {
+pub struct Method {
     /// How weights become integers: nearest, or sum: the errors of an output channel cancel [default: nearest; of plans: sum]
     #[arg(long, value_name = "nearest|sum", value_parser = rounding)]
     pub rounding: Option<Rounding>,
@@ -156,7 +157,7 @@ pub(crate) struct Method {
 
 impl Method {
     /// The first flag that was given of those that are matters of the expansion.
-    pub(crate) fn given(&self) -> Option<&'static str> {
+    pub fn given(&self) -> Option<&'static str> {
         let rounding = self.rounding.map(|_| "--rounding");
         rounding.or(self.clip.map(|_| "--clip")).or(self.bias_correction.map(|_| "--bias-correction"))
     }
@@ -236,6 +237,7 @@ pub struct Quantize {
     /// Which weights share a scale: channel, tensor or group:G, G consecutive inputs of a channel
     #[arg(long, value_name = "channel|tensor|group:G", default_value = "channel", value_parser = granularity)]
     pub granularity: Granularity,
+    /// How weights are expanded.
     #[command(flatten)]
     pub method: Method,
     /// Leave layers in FP32 whose name this regular expression matches; may be given more than once
@@ -260,6 +262,7 @@ pub(crate) struct Inspect {
     #[arg(long, value_name = "PRECISION", value_parser = precision)]
     pub activations: Option<Precision>,
     /// Precisions that differ from layer to layer.
+    /// How weights are expanded.
     #[command(flatten)]
     pub method: Method,
     #[command(flatten)]

@@ -18,11 +18,12 @@ pub enum Engine {
     Expanded(Box<Model>),
     /// In FP32 on the host.
     Float(Box<Float>),
+    /// Made of models.
     Derived(Arc<dyn Runs>),
 }
 
 /// What runs as a model does and is made of models.
-pub(crate) trait Runs: std::fmt::Debug + Send + Sync {
+pub trait Runs: std::fmt::Debug + Send + Sync {
     /// Runs it.
     fn run(&self, inputs: &[(String, Value)]) -> Result<Outputs>;
 
@@ -75,8 +76,8 @@ fn load_planned(common: &Common, source: &fpxint_onnx::Model, path: &Path, preci
         otherwise: None,
         layers: None,
     };
-    // `source` may have outputs more than the file, which a plan is not to depend on.
-    let Planned { plan, means, .. } = planning::planned(common, &read(common, path)?, path, &request)?;
+    // A plan is not to depend on outputs that the file does not have.
+    let Planned { plan, means, .. } = planning::planned(common, &source.unexposed(), path, &request)?;
     let options = Options {
         plan: Some(Arc::new(plan)),
         means,

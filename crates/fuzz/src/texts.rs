@@ -1,6 +1,6 @@
 //! Texts: plans in TOML, and precisions.
 
-use fpxint::{Error, Precision};
+use fpxint::{ActivationClip, Clip, Error, LayerPrecision, Precision, Rounding};
 use fpxint_cli::{args, plan_file};
 
 use crate::told;
@@ -8,13 +8,20 @@ use crate::told;
 /// Plans: what is read is written, and read back the same.
 pub fn plan(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
-    let plan = match plan_file::parse(&text) {
+    let otherwise = LayerPrecision {
+        weights: "int4x2".parse().expect("a precision"),
+        activations: "int4x2".parse().expect("a precision"),
+        rounding: Rounding::Nearest,
+        clip: Clip::None,
+        activation_clip: ActivationClip::None,
+    };
+    let plan = match plan_file::parse(&text, otherwise) {
         Ok(plan) => plan,
         Err(error) => return told(&format!("{error:#}")),
     };
     let names: Vec<&str> = plan.layers.keys().map(String::as_str).collect();
     let written = plan_file::text(&plan, &names, "a remark");
-    let again = plan_file::parse(&written).unwrap_or_else(|error| panic!("{error:#} in\n{written}"));
+    let again = plan_file::parse(&written, otherwise).unwrap_or_else(|error| panic!("{error:#} in\n{written}"));
     assert_eq!(again, plan);
 }
 

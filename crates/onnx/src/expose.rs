@@ -25,6 +25,16 @@ impl Model {
         Ok(())
     }
 
+    /// The model with the outputs that its file has, and no others.
+    pub fn unexposed(&self) -> Self {
+        let mut model = self.clone();
+        let names: HashSet<_> = self.exposed.iter().filter_map(|value| value.name.as_deref()).collect();
+        let is_stated = |value: &ValueInfoProto| !value.name.as_deref().is_some_and(|name| names.contains(name));
+        model.proto.graph.iter_mut().for_each(|graph| graph.output.retain(is_stated));
+        model.exposed.clear();
+        model
+    }
+
     /// Those of `names` that are no inputs or outputs yet, as outputs.
     fn new_outputs(&self, names: &[String]) -> Result<Vec<ValueInfoProto>, Error> {
         let graph = self.graph();
