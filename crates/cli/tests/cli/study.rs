@@ -133,8 +133,11 @@ fn numbers_are_those_of_the_commands(folder: &Folder, report: &Value) {
     same_as_eval(folder, find(&of("d"), &clipped), "--weights int4x1 --activations int4x2 --clip laplace");
     let only = find(&of("e"), &[("expanded", "weights only".into()), ("terms", 2.into())]).clone();
     same_as_eval(folder, &only, "--weights int4x2 --activations int4x1");
-    let planned = find(&of("j"), &[("setting", "--target-products 2".into())]).clone();
-    same_as_eval(folder, &planned, "--target-products 2");
+    let alone = "--target-products 2 --rounding nearest --clip none --bias-correction none";
+    for (kind, flags) in [("plan as made by default", "--target-products 2"), ("plan, nearest rounding", alone)] {
+        let planned = find(&of("j"), &[("kind", kind.into()), ("setting", "--target-products 2".into())]).clone();
+        same_as_eval(folder, &planned, flags);
+    }
     let alone = find(&of("b"), &[("index", 1.into()), ("part", "weights".into())]).clone();
     same_as_eval(folder, &alone, "--plan out/plans/b-1-weights.toml");
     let bits = find(&of("f"), &[("setting", "W3A3".into()), ("way", "series".into())]).clone();
