@@ -47,25 +47,28 @@ fn keep(name: &str, input: &[u8]) -> PathBuf {
 }
 
 /// What a thread has had of a processor, where the system says so; otherwise what has passed.
-struct Clock {
-    stat: Option<PathBuf>,
-    start: Instant,
+enum Clock {
+    Thread(PathBuf),
+    Wall(Instant),
 }
 
 impl Clock {
     fn of_this_thread() -> Self {
-        let stat = fs::read_link("/proc/thread-self").ok().map(|task| Path::new("/proc").join(task).join("stat"));
-        Self { stat, start: Instant::now() }
+        let stat = fs::read_link("/proc/thread-self").map(|task| Path::new("/proc").join(task).join("stat"));
+        stat.map_or_else(|_| Self::Wall(Instant::now()), Self::Thread)
     }
 
-    fn spent(&self) -> Duration {
-        let ticks = self.stat.as_ref().and_then(|stat| {
-            let text = fs::read_to_string(stat).ok()?;
-            let mut fields = text.rsplit(") ").next()?.split(' ').skip(11);
-            let mut ticks = || fields.next()?.parse::<u64>().ok();
-            Some(ticks()? + ticks()?)
-        });
-        ticks.map_or_else(|| self.start.elapsed(), |ticks| Duration::from_millis(10 * ticks))
+    /// `None` once the thread is gone.
+    fn spent(&self) -> Option<Duration> {
+        match self {
+            Self::Wall(start) => Some(start.elapsed()),
+            Self::Thread(stat) => {
+                let text = fs::read_to_string(stat).ok()?;
+                let mut fields = text.rsplit(") ").next()?.split(' ').skip(11);
+                let mut ticks = || fields.next()?.parse::<u64>().ok();
+                Some(Duration::from_millis(10 * (ticks()? + ticks()?)))
+            }
+        }
     }
 }
 
@@ -87,9 +90,8 @@ impl Watchdog {
         thread::spawn(move || {
             while !over.load(Ordering::Relaxed) {
                 thread::sleep(Duration::from_millis(200));
-                let spent = clock.spent();
                 if let Some((since, input)) = &*current.lock().unwrap()
-                    && spent.saturating_sub(*since) > LONGEST
+                    && clock.spent().is_some_and(|spent| spent.saturating_sub(*since) > LONGEST)
                 {
                     eprintln!("{name}: an input takes more than {LONGEST:?}; kept as {:?}", keep(name, input));
                     process::exit(101);
@@ -100,13 +102,14 @@ impl Watchdog {
     }
 
     fn watch(&self, input: &[u8]) {
-        *self.current.lock().unwrap() = Some((self.clock.spent(), input.to_vec()));
+        *self.current.lock().unwrap() = Some((self.clock.spent().unwrap_or_default(), input.to_vec()));
     }
 }
 
 impl Drop for Watchdog {
     fn drop(&mut self) {
         self.over.store(true, Ordering::Relaxed);
+        *self.current.lock().unwrap() = None;
     }
 }
 

@@ -39,9 +39,9 @@ fn next(state: &mut u64) -> u64 {
 
 /// Lets the clients run for a time; returns the number of runs and the memory that was resident at every look.
 ///
-/// Before that every client warms up: the largest request, the last one, all clients at once, until every set of buffers has
-/// met it; then each of the others.
-fn crowd(model: &Model, requests: &[(Inputs, Vec<u32>)], time: Duration) -> (u64, Vec<u64>) {
+/// Before that every client warms up, so many rounds of every request followed by the largest, the last one: a buffer that a small
+/// value was in when a large one came is grown, until all of a call's buffers hold its largest value.
+fn crowd(model: &Model, requests: &[(Inputs, Vec<u32>)], time: Duration, rounds: usize) -> (u64, Vec<u64>) {
     let (over, runs, warm) = (AtomicBool::new(false), AtomicU64::new(0), Barrier::new(CLIENTS as usize + 1));
     let mut memory = Vec::new();
     let run = |(inputs, want): &(Inputs, Vec<u32>)| {
@@ -52,9 +52,8 @@ fn crowd(model: &Model, requests: &[(Inputs, Vec<u32>)], time: Duration) -> (u64
         for client in 0..CLIENTS {
             let (over, warm, run) = (&over, &warm, &run);
             scope.spawn(move || {
-                let largest = requests.len() - 1;
-                (0..8).for_each(|_| run(&requests[largest]));
-                requests.iter().for_each(run);
+                let pairs = requests.iter().flat_map(|request| [request, &requests[requests.len() - 1]]);
+                (0..rounds).for_each(|_| pairs.clone().for_each(run));
                 warm.wait();
                 let mut state = client;
                 while !over.load(Ordering::Relaxed) {
@@ -83,11 +82,11 @@ fn serve(name: &str, model: &Model, requests: Vec<Inputs>) {
     let time = Duration::from_secs_f64(seconds.unwrap_or(0.5));
     let requests: Vec<_> =
         requests.into_iter().map(|x| (bits(&model.run(&x).unwrap()), x)).map(|(y, x)| (x, y)).collect();
-    let (runs, memory) = crowd(model, &requests, time);
+    let (runs, memory) = crowd(model, &requests, time, if seconds.is_some() { 8 } else { 1 });
     let thirds: Vec<f64> = memory.chunks(memory.len().div_ceil(3).max(1)).map(peak).collect();
     let (warm, after) = (thirds.first().copied().unwrap_or(0.0), thirds.last().copied().unwrap_or(0.0));
     println!(
-        "{name}: {CLIENTS} threads, {runs} runs in {time:.1?}, all equal; memory {warm:.1} MB, then {after:.1} MB"
+        "{name}: {CLIENTS} threads, {runs} runs, {time:.1?} of them after warm-up, all equal; MB by thirds: {thirds:.1?}"
     );
     assert!(runs > CLIENTS * requests.len() as u64);
     if seconds.is_some() {
