@@ -21,6 +21,7 @@ const MOST_SHOWN: usize = 300;
 /// # Errors
 /// What is wrong with it, and that it holds something other than `wanted`.
 pub fn array<T: ReadableElement>(bytes: &[u8], what: &str, wanted: &str) -> Result<ArrayD<T>> {
+    ensure!(header_fits(bytes), "{what}: not a .npy array that can be read: it is cut off in its header");
     let mut values = bytes;
     // Nothing is allocated on the word of a header alone.
     if let Ok(Header { shape, .. }) = Header::from_reader(&mut values) {
@@ -32,6 +33,16 @@ pub fn array<T: ReadableElement>(bytes: &[u8], what: &str, wanted: &str) -> Resu
         ReadNpyError::WrongDescriptor(found) => anyhow!("{what} holds {found}, but {wanted} is needed"),
         error => anyhow!("{what}: not a .npy array that can be read: {}", shown(&error)),
     })
+}
+
+/// Whether a file holds the header that it states the length of: two bytes in version 1, four in later ones.
+fn header_fits(bytes: &[u8]) -> bool {
+    let stated = match bytes.get(6..) {
+        Some([1, _, low, high, ..]) => u32::from(u16::from_le_bytes([*low, *high])),
+        Some([_, _, a, b, c, d, ..]) => u32::from_le_bytes([*a, *b, *c, *d]),
+        _ => 0,
+    };
+    stated as usize <= bytes.len()
 }
 
 /// An error that may quote the file: on one line, without control characters, cut where it is long.
@@ -54,6 +65,15 @@ pub(crate) fn entry(path: &Path, name: &str) -> Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_header_longer_than_the_file_is_refused() {
+        for version in [2, 3, 9] {
+            let bytes = [b"\x93NUMPY".as_slice(), &[version, 0, 0xff, 0xff, 0xff, 0x7f], b"{'descr'"].concat();
+            let error = array::<u8>(&bytes, "x.npy", "uint8").unwrap_err().to_string();
+            assert!(error.contains("cut off in its header"), "{error}");
+        }
+    }
 
     #[test]
     fn a_header_that_promises_too_much_is_refused() {

@@ -72,9 +72,12 @@ impl Clock {
     }
 }
 
+/// An input, and what the thread had had of a processor when it began.
+type Begun = Option<(Duration, Vec<u8>)>;
+
 /// Ends the process if an input takes too long.
 struct Watchdog {
-    current: Arc<Mutex<Option<(Duration, Vec<u8>)>>>,
+    current: Arc<Mutex<Begun>>,
     clock: Arc<Clock>,
     over: Arc<AtomicBool>,
 }
