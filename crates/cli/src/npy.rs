@@ -30,8 +30,10 @@ pub fn array<T: ReadableElement>(bytes: &[u8], what: &str, wanted: &str) -> Resu
         ensure!(holds, "{what}: its {} bytes of values do not fill shape {shape:?}", values.len());
     }
     ArrayD::<T>::read_npy(bytes).map_err(|error| match error {
-        ReadNpyError::WrongDescriptor(found) => anyhow!("{what} holds {found}, but {wanted} is needed"),
-        error => anyhow!("{what}: not a .npy array that can be read: {}", shown(&error)),
+        ReadNpyError::WrongDescriptor(found) => {
+            anyhow!("{what} holds {}, but {wanted} is needed", shown(&found.to_string()))
+        }
+        error => anyhow!("{what}: not a .npy array that can be read: {}", shown(&error.to_string())),
     })
 }
 
@@ -45,9 +47,8 @@ fn header_fits(bytes: &[u8]) -> bool {
     stated as usize <= bytes.len()
 }
 
-/// An error that may quote the file: on one line, without control characters, cut where it is long.
-fn shown(error: &ReadNpyError) -> String {
-    let text = error.to_string();
+/// What may quote the file: on one line, without control characters, cut where it is long.
+fn shown(text: &str) -> String {
     let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
     words.chars().take(MOST_SHOWN).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
