@@ -72,11 +72,13 @@ pub enum Error {
     },
     /// A run whose values do not fit the memory there is.
     #[error(
-        "the values of this run take {} at a time, but {} of memory can be had; use a smaller batch or shorter inputs",
+        "node `{node}`: its values take {} at a time, but {} of memory can be had; use a smaller batch or shorter inputs",
         size(*needed),
         size(*available)
     )]
     Memory {
+        /// Name of the node whose inputs and outputs take most.
+        node: String,
         /// Bytes that are needed, at least.
         needed: u64,
         /// Bytes that there are.

@@ -7,7 +7,7 @@
 //! The answer is a lower bound, so what is refused could not have run; what is not may still be too much for a system that
 //! other processes take memory from meanwhile.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use fpxint_onnx::available_memory;
@@ -26,10 +26,10 @@ const MOST_ELEMENTS: u128 = 1 << 42;
 /// What the values of a graph take.
 #[derive(Debug, Default)]
 pub(crate) struct Footprint {
-    /// Bytes in the symbols of the inputs, by node, each once.
-    open: HashSet<TDim>,
-    /// The most of any node of known size.
-    fixed: u64,
+    /// Bytes in the symbols of the inputs, and the first node that they are those of.
+    open: HashMap<TDim, String>,
+    /// The most of any node of known size, and the node.
+    fixed: (u64, String),
     /// Shapes that fitted.
     fitting: Mutex<Vec<Vec<usize>>>,
 }
@@ -45,16 +45,19 @@ impl Footprint {
             let bytes = |fact: &TypedFact| fact.shape.iter().cloned().product::<TDim>() * fact.datum_type.size_of();
             let bytes: TDim = values.map(bytes).sum();
             match bytes.to_i64() {
-                Ok(bytes) => found.fixed = found.fixed.max(bytes.max(0) as u64),
-                Err(_) => _ = found.open.insert(bytes),
+                Ok(bytes) if bytes.max(0) as u64 > found.fixed.0 => found.fixed = (bytes as u64, node.name.clone()),
+                Ok(_) => {}
+                Err(_) => _ = found.open.entry(bytes).or_insert_with(|| node.name.clone()),
             }
         }
         Ok(found)
     }
 
-    fn bytes(&self, symbols: &SymbolValues) -> u64 {
+    /// Bytes of the largest node, and its name.
+    fn largest(&self, symbols: &SymbolValues) -> (u64, &str) {
         let of = |bytes: &TDim| bytes.eval_to_i64(symbols).map_or(0, |bytes| bytes.max(0) as u64);
-        self.open.iter().map(of).fold(self.fixed, u64::max)
+        let open = self.open.iter().map(|(bytes, name)| (of(bytes), name.as_str()));
+        open.chain([(self.fixed.0, self.fixed.1.as_str())]).max().unwrap_or((0, ""))
     }
 }
 
@@ -68,18 +71,21 @@ impl Model {
         }
         let elements =
             shapes.iter().map(|shape| shape.iter().map(|&size| size as u128).product::<u128>()).sum::<u128>();
-        let needed = if elements > MOST_ELEMENTS {
-            u64::try_from(elements.saturating_mul(4)).unwrap_or(u64::MAX)
+        let (needed, node) = if elements > MOST_ELEMENTS {
+            (
+                u64::try_from(elements.saturating_mul(4)).unwrap_or(u64::MAX),
+                self.inputs().first().map_or("", |input| &input.name),
+            )
         } else {
             let symbols = graph::bind(&self.sources, shapes)?;
-            let bytes = guarded(|| Ok(self.footprint.bytes(&symbols))).map_err(Error::graph)?;
-            bytes.saturating_mul(at_once as u64)
+            let (bytes, node) = guarded(|| Ok(self.footprint.largest(&symbols))).map_err(Error::graph)?;
+            (bytes.saturating_mul(at_once as u64), node)
         };
         if needed > SMALL
             && let Some(available) = available_memory()
             && needed > available
         {
-            return Err(Error::Memory { needed, available });
+            return Err(Error::Memory { node: node.to_owned(), needed, available });
         }
         let mut fitting = fitting();
         if fitting.len() == REMEMBERED {

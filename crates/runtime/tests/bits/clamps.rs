@@ -103,5 +103,6 @@ fn a_border_beyond_all_memory_is_an_error_of_the_layer_that_asks_for_it() {
     let source = model(&[-1, 3, 5, 5], nodes, constants());
     let loaded = fpxint_runtime::Model::load(&source, &options("int4x2", "int4x2"), &|_, _| {});
     let error = loaded.and_then(|model| model.run(&feed("x", array(&[1, 3, 5, 5], 0.4)))).unwrap_err().to_string();
-    assert!(error.contains("y_node") && error.contains("elements"), "{error}");
+    // By the memory there is, or where nothing says how much, by what it allocates.
+    assert!(error.contains("y_node") && (error.contains(" GB at a time") || error.contains("elements")), "{error}");
 }
