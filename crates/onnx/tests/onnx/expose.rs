@@ -50,6 +50,8 @@ fn values_become_outputs_once_and_in_order() {
         });
         assert_eq!(types.collect::<Vec<_>>(), [Some(DataType::Float as i32); 3]);
     }
+    let stated = graphs(&model.unexposed());
+    assert!(stated.iter().all(|graph| outputs(graph) == ["y"]));
     // In an artefact the same names stand for the same values.
     let (_, mut written) = artefact(&two_layers().model(), "int4x2", Granularity::Channel);
     let again: Vec<_> = written.layers().iter().flat_map(|layer| [layer.input.clone(), layer.output.clone()]).collect();
