@@ -1,8 +1,10 @@
 # Everything a checkout needs: Rust, and Python 3 for the checks against stock ONNX Runtime.
-.PHONY: demo test test-python check fuzz bench
+.PHONY: demo test test-mpi test-python check fuzz bench
 
 FPXINT = target/debug/fpxint
 VENV = .venv/ready
+# With what runs under mpirun. All tests are built so, once: other features would compile tract again.
+MPI = --workspace --features fpxint-mpi/mpi
 
 # Expands and evaluates the embedded network.
 demo:
@@ -11,12 +13,19 @@ demo:
 
 # All tests; with FPXINT_ASSETS set also those on real models. Then the files we write, in stock ONNX Runtime.
 test: $(VENV)
-	cargo test --workspace
-	cargo build --workspace --examples
+	tests/mpi/install.sh
+	cargo test $(MPI)
+	cargo build $(MPI) --bins --examples
 	.venv/bin/python tests/ort/raise_cases.py target/debug/examples/raise
 	.venv/bin/python tests/ort/fuse_cases.py target/debug/examples/fuse
 	.venv/bin/python tests/ort/artefacts.py $(FPXINT)
 	$(MAKE) test-python
+
+# The processes of mpirun, which is installed first where that is possible.
+test-mpi:
+	tests/mpi/install.sh
+	cargo build $(MPI) --bins
+	cargo test $(MPI) --test mpirun
 
 # The Python package: its wheel, built by the dev profile, in a fresh environment with stock ONNX Runtime.
 test-python:
@@ -32,11 +41,11 @@ test-python:
 # What a change must pass: format, lints, tests with every kernel this CPU has, documentation, licences of what is used.
 check: test
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy $(MPI) --all-targets -- -D warnings
 	cd bindings/python && cargo fmt --check && CARGO_TARGET_DIR=$(CURDIR)/target cargo clippy -- -D warnings
 	python3 tests/licences.py Cargo.toml bindings/python/Cargo.toml
 	for kernel in $$($(FPXINT) --version | sed 's/.*: //; s/)//; s/,//g'); do \
-	    FPXINT_KERNEL=$$kernel cargo test --workspace --lib --test bits || exit 1; done
+	    FPXINT_KERNEL=$$kernel cargo test $(MPI) --lib --test bits || exit 1; done
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
 # Mutations of the fuzz corpus for SECONDS a target; one process, one target after another.

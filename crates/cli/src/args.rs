@@ -9,6 +9,8 @@ use fpxint_onnx::Limits;
 use regex::Regex;
 
 use crate::data::mnli::Label;
+use crate::ensemble::Ensemble;
+use crate::group_args::{Basis, PlanWorkers, Workers};
 use crate::limits::LimitFlags;
 use crate::progress::Watch;
 
@@ -45,6 +47,9 @@ pub struct Common {
     /// Who is told of progress
     #[arg(skip)]
     pub watch: Option<Watch>,
+    /// The processes that run this command together.
+    #[arg(skip)]
+    pub ensemble: Option<Ensemble>,
 }
 
 impl Common {
@@ -53,9 +58,21 @@ impl Common {
         Self { quiet: true, ..self.clone() }
     }
 
-    /// Threads to use.
+    /// Threads to use; of several processes on a machine each takes its share.
     pub fn threads(&self) -> usize {
-        self.threads.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from)
+        let all = || std::thread::available_parallelism().map_or(1, usize::from);
+        let share = || self.ensemble.as_ref().map_or_else(all, |ensemble| ensemble.threads(all()));
+        self.threads.map_or_else(share, usize::from)
+    }
+
+    /// These flags for what one process does alone.
+    pub(crate) fn alone(&self) -> Self {
+        Self { ensemble: None, ..self.clone() }
+    }
+
+    /// Whether this is the only process of the command, or the first.
+    pub(crate) fn is_first(&self) -> bool {
+        self.ensemble.as_ref().is_none_or(Ensemble::is_first)
     }
 
     /// What a model may hold.
@@ -82,6 +99,10 @@ pub(crate) enum Command {
     Bench(Bench),
     /// The paper's experiments on this model, as JSON and one HTML page
     Study(crate::study::args::Study),
+    /// Write one basis model, the one of a weight term, as an ordinary ONNX file
+    Basis(Basis),
+    /// Predict time and traffic of the ways to split a model over workers
+    Plan(PlanWorkers),
 }
 
 /// `int<X>x<n>` or `fp32`.
@@ -104,7 +125,7 @@ pub fn format(text: &str) -> Result<Format, String> {
     }
 }
 
-fn precision(text: &str) -> Result<Precision, String> {
+pub(crate) fn precision(text: &str) -> Result<Precision, String> {
     text.parse().map_err(|e: fpxint::Error| e.to_string())
 }
 
@@ -133,6 +154,9 @@ pub struct Precisions {
     /// Precisions that differ from layer to layer.
     #[command(flatten)]
     pub planning: Planning,
+    /// A group of workers.
+    #[command(flatten)]
+    pub workers: Workers,
 }
 
 /// Flags of how weights are expanded, whatever their precision.
@@ -189,11 +213,11 @@ pub struct Planning {
     pub stopping_rules: Option<u32>,
 }
 
-fn rounding(text: &str) -> Result<Rounding, String> {
+pub(crate) fn rounding(text: &str) -> Result<Rounding, String> {
     Rounding::named(text).ok_or_else(|| "is not nearest or sum".to_owned())
 }
 
-fn clip(text: &str) -> Result<Clip, String> {
+pub(crate) fn clip(text: &str) -> Result<Clip, String> {
     Clip::named(text).ok_or_else(|| "is not none, laplace or mse".to_owned())
 }
 
@@ -261,7 +285,6 @@ pub(crate) struct Inspect {
     /// Precision of the activations [default: int4x2, or what the artefact states]
     #[arg(long, value_name = "PRECISION", value_parser = precision)]
     pub activations: Option<Precision>,
-    /// Precisions that differ from layer to layer.
     /// How weights are expanded.
     #[command(flatten)]
     pub method: Method,

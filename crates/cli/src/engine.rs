@@ -8,14 +8,17 @@ use fpxint::{Granularity, Precision};
 use fpxint_runtime::{Float, Model, Options, Outputs, Port, Value};
 
 use crate::args::{Common, Format, Precisions};
+use crate::ensemble::Ensemble;
 use crate::planning::{self, Planned, Request};
-use crate::progress;
+use crate::{grouping, progress};
 
 /// A loaded model.
 #[derive(Debug)]
 pub enum Engine {
     /// On our kernels.
     Expanded(Box<Model>),
+    /// Expanded, and samples of a batch shared over processes.
+    Batches(Box<Model>, Ensemble),
     /// In FP32 on the host.
     Float(Box<Float>),
     /// Made of models.
@@ -46,10 +49,20 @@ pub(crate) fn load(common: &Common, path: &Path, precisions: &Precisions) -> Res
 /// # Errors
 /// Those of the crates below, with the model's name; flags that do not go together.
 pub fn load_read(common: &Common, source: &fpxint_onnx::Model, path: &Path, precisions: &Precisions) -> Result<Engine> {
+    let engine = load_alike(common, source, path, precisions);
+    match &common.ensemble {
+        Some(ensemble) => ensemble.agree(source, engine),
+        None => engine,
+    }
+}
+
+/// Loads a model, which the processes of an ensemble are yet to compare.
+fn load_alike(common: &Common, source: &fpxint_onnx::Model, path: &Path, precisions: &Precisions) -> Result<Engine> {
     if precisions.planning.is_given() {
         return load_planned(common, source, path, precisions);
     }
     let Some((weights, activations)) = chosen(source, path, precisions)? else {
+        grouping::refuse_float(common, path, &precisions.workers)?;
         return Ok(Engine::Float(Box::new(Float::load(source).with_context(|| path.display().to_string())?)));
     };
     let options = Options {
@@ -62,9 +75,10 @@ pub fn load_read(common: &Common, source: &fpxint_onnx::Model, path: &Path, prec
         weight_terms: precisions.weight_terms,
         activation_terms: precisions.activation_terms,
         threads: common.threads(),
+        sharing: grouping::sharing(common, &precisions.workers)?,
         ..Options::default()
     };
-    expand(common, source, &options).with_context(|| path.display().to_string())
+    grouped(common, source, &options, precisions).with_context(|| path.display().to_string())
 }
 
 /// Loads a model that was read from `path` at the precisions of a plan.
@@ -84,9 +98,16 @@ fn load_planned(common: &Common, source: &fpxint_onnx::Model, path: &Path, preci
         weight_terms: precisions.weight_terms,
         activation_terms: precisions.activation_terms,
         threads: common.threads(),
+        sharing: grouping::sharing(common, &precisions.workers)?,
         ..Options::default()
     };
-    expand(common, source, &options).with_context(|| path.display().to_string())
+    grouped(common, source, &options, precisions).with_context(|| path.display().to_string())
+}
+
+/// Expands a model that was read, as one of a group where the flags say so.
+fn grouped(common: &Common, source: &fpxint_onnx::Model, options: &Options, precisions: &Precisions) -> Result<Engine> {
+    let engine = expand(common, source, options)?;
+    grouping::ready(common, engine, &precisions.workers)
 }
 
 /// Expands a model that was read.
@@ -145,6 +166,7 @@ impl Engine {
     pub(crate) fn run(&self, inputs: &[(String, Value)]) -> Result<Outputs> {
         Ok(match self {
             Engine::Expanded(model) => model.run(inputs)?,
+            Engine::Batches(model, ensemble) => grouping::run_batch(model, ensemble, inputs)?,
             Engine::Float(model) => model.run(inputs)?,
             Engine::Derived(model) => model.run(inputs)?,
         })
@@ -153,15 +175,32 @@ impl Engine {
     /// Inputs.
     pub fn inputs(&self) -> &[Port] {
         match self {
-            Engine::Expanded(model) => model.inputs(),
+            Engine::Expanded(model) | Engine::Batches(model, _) => model.inputs(),
             Engine::Float(model) => model.inputs(),
             Engine::Derived(model) => model.inputs(),
         }
     }
 
+    /// Whether other processes run it too, each run at the same time.
+    pub(crate) fn is_joint(&self) -> bool {
+        match self {
+            Engine::Expanded(model) => model.is_joint(),
+            Engine::Batches(..) => true,
+            Engine::Float(_) | Engine::Derived(_) => false,
+        }
+    }
+
+    /// The model, where it is expanded.
+    pub(crate) fn expanded(&self) -> Option<&Model> {
+        match self {
+            Engine::Expanded(model) | Engine::Batches(model, _) => Some(model),
+            Engine::Float(_) | Engine::Derived(_) => None,
+        }
+    }
+
     /// Precisions of weights and activations, as text: one, or the range over the layers.
     pub(crate) fn precisions(&self) -> (String, String) {
-        let Engine::Expanded(model) = self else { return ("fp32".to_owned(), "fp32".to_owned()) };
+        let Some(model) = self.expanded() else { return ("fp32".to_owned(), "fp32".to_owned()) };
         let text = |pick: fn(&fpxint_runtime::LayerReport) -> Precision| {
             let mut all: Vec<String> = model.layers().iter().map(|l| pick(l).to_string()).collect();
             all.dedup();

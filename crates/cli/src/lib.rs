@@ -1,6 +1,8 @@
 //! `fpxint`: expands neural networks into series of low-bit integer terms, and runs, compares and measures them.
 //!
 //! Exit code 0: done; 1: a threshold was not met; 2: bad use or bad input, told in one line on standard error.
+//!
+//! [`main`] is the command; [`ensemble`] runs some of it in several processes at once.
 
 #![forbid(unsafe_code)]
 
@@ -13,11 +15,15 @@ macro_rules! println {
 }
 
 pub mod args;
+mod batch_parts;
 pub mod commands;
 pub mod data;
 pub mod embedded;
 pub mod engine;
+pub mod ensemble;
 pub mod expansion;
+pub mod group_args;
+mod grouping;
 pub mod inputs;
 pub mod limits;
 pub mod metrics;
@@ -28,11 +34,13 @@ pub mod planning;
 pub mod progress;
 pub mod quantization;
 pub mod study;
+mod svg;
 pub mod table;
 
 use std::io::{ErrorKind, Write};
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Parser;
 
@@ -65,15 +73,7 @@ pub fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
     };
-    // A panic is a fault of ours or of a library: one line, like any other error. The host's are errors before they get here.
-    panic::set_hook(Box::new(|_| {}));
-    let outcome = panic::catch_unwind(AssertUnwindSafe(|| dispatch(&cli)));
-    let outcome = outcome.unwrap_or_else(|payload| {
-        let text = payload.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no reason given");
-        Err(anyhow::anyhow!("fpxint failed on this input and should not have; please report it: {text}"))
-    });
-    match outcome {
+    match guarded(|| dispatch(&cli)) {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::BelowThreshold) => ExitCode::from(1),
         Err(error) => {
@@ -81,6 +81,17 @@ pub fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// Runs a command. A panic is a fault of ours or of a library: one line, like any other error. The host's are errors before they
+/// get here.
+fn guarded(run: impl FnOnce() -> anyhow::Result<Outcome>) -> anyhow::Result<Outcome> {
+    panic::set_hook(Box::new(|_| {}));
+    panic::catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|payload| {
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no reason given");
+        Err(anyhow::anyhow!("fpxint failed on this input and should not have; please report it: {text}"))
+    })
 }
 
 fn dispatch(cli: &Cli) -> anyhow::Result<Outcome> {
@@ -95,11 +106,19 @@ fn dispatch(cli: &Cli) -> anyhow::Result<Outcome> {
         Command::Eval(args) => commands::eval::run(common, args),
         Command::Bench(args) => commands::bench::run(common, args),
         Command::Study(args) => study::run(common, args),
+        Command::Basis(args) => commands::basis::run(common, args),
+        Command::Plan(args) => commands::plan::run(common, args),
     }
 }
 
+/// Whether standard output is left to another process.
+static SILENT: AtomicBool = AtomicBool::new(false);
+
 /// Writes to standard output. A reader that has gone is no failure; a full disk ends the program.
 fn emit(text: std::fmt::Arguments<'_>) {
+    if SILENT.load(Ordering::Relaxed) {
+        return;
+    }
     match std::io::stdout().write_fmt(text) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             eprintln!("error: standard output: {error}");

@@ -51,6 +51,20 @@ pub enum Error {
         /// Terms there are.
         order: u32,
     },
+    /// A region of basis models with something between its layers that does not commute with addition.
+    #[error("layer `{layer}` rounds its input, which is not linear: partial sums must be added before it")]
+    NonLinear {
+        /// Name of the layer.
+        layer: String,
+    },
+    /// A region of no layers of the model.
+    #[error("layers {layers:?} of {count} are no region")]
+    NoRegion {
+        /// What was asked for.
+        layers: std::ops::Range<usize>,
+        /// Layers there are.
+        count: usize,
+    },
     /// A goal that no plan reaches.
     #[error("{0}")]
     Goal(String),

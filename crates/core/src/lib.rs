@@ -11,7 +11,8 @@
 //! * [`Saturated`]: the same with what lies beyond a clip, [`ActivationClip`], as a sparse integer part.
 //! * [`expand_layer`]: a layer's weights to an [`ExpandedLayer`].
 //! * [`Plan`]: precisions layer by layer; [`choose`](choose()) is the planner.
-//! * [`Reduce`]: where the partial sums of basis models are added.
+//! * [`Expanded`]: a model as the sum of basis models; [`Partition`]: which of them each worker of a group runs.
+//! * [`Reduce`]: where the partial sums of basis models are added, by [`abelian_add`].
 
 #![forbid(unsafe_code)]
 
@@ -34,7 +35,11 @@ pub use expand::centred::{Centred, expand_centred};
 pub use expand::clip::Clip;
 pub use expand::correction::{Means, expand_corrected};
 pub use expand::layer::{ExpandedLayer, Settings, expand_layer, into_expanded};
-pub use expand::model::{Members, basis_weight};
+pub use expand::loss::{LayerFacts, Lost};
+pub use expand::model::{
+    BasisCodes, BasisLayer, BasisWeight, Expanded, Members, Region, Width, basis_codes, basis_weight, folds, sum_width,
+};
+pub use expand::partition::{Costs, Partition};
 pub use expand::saturate::{ActivationClip, Magnitudes, Saturated};
 pub use expand::tensor::{Granularity, Method, expand_tensor, expand_tensor_by};
 pub use layer::{ConvGeometry, Geometry, Layer, MatMulGeometry, Padding, Weight};
@@ -42,6 +47,6 @@ pub use limbs::{balanced_limbs, balanced_words, limb_count};
 pub use pack::{Packed, pack, packed_len, unpack};
 pub use plan::{ActivationOption, Goal, LayerOptions, LayerPrecision, Plan, Way, WeightOption, choose};
 pub use precision::Precision;
-pub use reduce::{Reduce, abelian_add};
+pub use reduce::{Gather, GroupError, Reduce, abelian_add, abelian_mul};
 pub use rounding::Rounding;
 pub use series::{Channels, Prefix, Scales, Series};

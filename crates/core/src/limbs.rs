@@ -58,6 +58,16 @@ pub(crate) fn span<T: Copy + Ord + Default>(values: &[T]) -> (T, T) {
     values.iter().fold(Default::default(), |(low, high), &value| (low.min(value), high.max(value)))
 }
 
+/// `numerator / denominator` rounded to the nearest integer, ties to even; `denominator > 0`.
+pub(crate) fn divide_half_even(numerator: i128, denominator: i128) -> i128 {
+    let floor = numerator.div_euclid(denominator);
+    match (2 * numerator.rem_euclid(denominator)).cmp(&denominator) {
+        std::cmp::Ordering::Less => floor,
+        std::cmp::Ordering::Greater => floor + 1,
+        std::cmp::Ordering::Equal => floor + (floor & 1),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,7 +13,7 @@ use std::mem::take;
 use std::ops::Range;
 
 use crate::blocks::Blocks;
-use crate::limbs::{balanced_digit, drop_digits, span};
+use crate::limbs::{balanced_digit, divide_half_even, drop_digits, span};
 use crate::pack::{Packed, pack};
 use crate::saturation::{overflow, width};
 use crate::{Error, Precision, Rounding};
@@ -216,7 +216,7 @@ impl Series {
     }
 
     /// Largest shift of a block.
-    fn finest(&self) -> u32 {
+    pub(crate) fn finest(&self) -> u32 {
         self.blocks.as_ref().map_or(0, Blocks::finest)
     }
 
@@ -258,6 +258,15 @@ impl Series {
             }
             None => self.scales.iter().map(|&s| s * power_of_two(-(down as i32))).collect(),
         }
+    }
+
+    /// `scale_i` of every value, in the order of the tensor.
+    pub fn value_scales(&self, term: u32) -> impl Iterator<Item = f32> {
+        let (channels, down) = (self.channels(), self.precision.bits() * (term - 1));
+        (0..self.q.len()).map(move |i| {
+            let shift = self.blocks.as_ref().map_or(0, |blocks| blocks.shift(i));
+            self.scale(channels.of(i)) * power_of_two(-((down + shift) as i32))
+        })
     }
 
     /// Digits of term `M_i`, `1 <= i <= n`, in the shape of the tensor.
@@ -463,16 +472,6 @@ pub(crate) fn element_count(name: &str, shape: &[usize], axis: usize) -> Result<
 /// `2^exponent` for exponents of normal f32 numbers.
 fn power_of_two(exponent: i32) -> f32 {
     f32::from_bits(((127 + exponent) as u32) << 23)
-}
-
-/// `numerator / denominator` rounded to the nearest integer, ties to even; `denominator > 0`.
-fn divide_half_even(numerator: i128, denominator: i128) -> i128 {
-    let floor = numerator.div_euclid(denominator);
-    match (2 * numerator.rem_euclid(denominator)).cmp(&denominator) {
-        std::cmp::Ordering::Less => floor,
-        std::cmp::Ordering::Greater => floor + 1,
-        std::cmp::Ordering::Equal => floor + (floor & 1),
-    }
 }
 
 #[cfg(test)]

@@ -185,6 +185,23 @@ impl Codes {
         (self.per_row, self.images, self.size, self.channels) = (per_row, n, [h, w], c);
     }
 
+    /// Makes `to` these codes with all bits outside `mask` zero; planes without bits of it are left as they are.
+    pub(crate) fn mask(&self, mask: u32, to: &mut Codes) {
+        to.planes.resize_with(self.limbs.max(to.planes.len()), Buffer::default);
+        for (limb, plane) in self.planes().enumerate() {
+            let bits = (mask >> (8 * limb)) as u8;
+            to.planes[limb].reserve(self.bytes);
+            if bits != 0 {
+                let masked = to.planes[limb].bytes_mut(self.bytes).iter_mut().zip(plane);
+                masked.for_each(|(to, &code)| *to = code & bits);
+            }
+        }
+        to.grids.clone_from(&self.grids);
+        to.beyond.clone_from(&self.beyond);
+        (to.bytes, to.limbs, to.per_row) = (self.bytes, self.limbs, self.per_row);
+        (to.images, to.size, to.channels) = (self.images, self.size, self.channels);
+    }
+
     /// Planes, least significant first.
     pub(crate) fn planes(&self) -> impl ExactSizeIterator<Item = &[u8]> {
         self.planes[..self.limbs].iter().map(|plane| plane.bytes(self.bytes))

@@ -13,6 +13,7 @@
 //!
 //! * [`available`], [`named`], [`select`]: the one list of kernels, and the choice from it (`FPXINT_KERNEL`).
 //! * [`Product`]: a layer packed for running: [`Product::partial`], [`Product::finish`], or [`Product::fused`] for both at once.
+//! * [`Share`]: the part of the codes that a member of a group multiplies, [`Product::partial_of`].
 //! * [`Codes`]: activations quantised into limbs, with their borders.
 //! * [`Clipping`]: the rule by which they are clipped, what lies beyond being sparse integers that products include.
 //! * [`Range`]: what the next layer needs to know of a value.
@@ -61,7 +62,7 @@ pub use normalise::Norm;
 pub use panels::Weights;
 pub use peak::peak;
 pub use pool::{Pool, Pooling, global_average};
-pub use product::{Epilogue, Error, Product, Residual};
+pub use product::{Epilogue, Error, Product, Residual, Room, Share};
 pub use range::Range;
 pub use shape::Shape;
 pub use softmax::{add, softmax, sum};

@@ -2,16 +2,18 @@
 
 use std::fmt;
 
-use crate::beyond::Sparse;
 use crate::kernel::{Kernel, MR, NR};
 use crate::panels::Packed;
 use crate::shape::Chunk;
-use crate::{Activation, Codes, Range, Shape, Weights, run};
+use crate::{Activation, Codes, Range, Shape, Weights};
 
 mod call;
+mod share;
 mod sparse;
 
 use call::Call;
+use share::Stored;
+pub use share::{Room, Share};
 
 /// Integers too large for exact 64-bit sums.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +59,8 @@ pub struct Residual<'a> {
 pub struct Product {
     shape: Shape,
     packed: Packed,
+    /// The digits of `packed`, which is then empty, in few bits.
+    stored: Option<Stored>,
     chunks: Vec<Chunk>,
     panels: Vec<Panel>,
     sums: Vec<i64>,
@@ -98,13 +102,8 @@ impl Product {
             Weights::OutputFirst(limbs) | Weights::InputFirst(limbs) => 8 * limbs.len() as u32,
             Weights::Depthwise(words) => 16 * words.len() as u32,
         };
-        let depth_bits = usize::BITS - shape.depth().leading_zeros();
         let mean_bits = epilogue.means.iter().map(|m| 64 - m.unsigned_abs().leading_zeros()).max().unwrap_or(0);
-        // One bit for the sum of product and mean, one for the sign.
-        let bits = activation_bits + depth_bits + (weight_bits - 1 + epilogue.shift).max(mean_bits) + 2;
-        if bits > 64 {
-            return Err(Error { bits: bits - 1 });
-        }
+        Self::check(&shape, weight_bits.saturating_sub(1) + epilogue.shift, mean_bits, activation_bits)?;
         let (packed, sums) = Packed::new(&shape, weights);
         let (group_out, groups) = match packed {
             Packed::Words(_) => (shape.channels_out, 1),
@@ -129,9 +128,22 @@ impl Product {
             // Of single limbs it is not asked for.
             largest: if activation_bits > 8 || packed.digits().0 > 1 { packed.largest(&shape) } else { i64::MAX },
             packed,
+            stored: None,
             sums,
             shape,
         })
+    }
+
+    /// Whether sums of codes of `activation_bits` bits by weights of `weight_bits` bits beside their sign, plus those by means of
+    /// `mean_bits`, stay within 63 bits.
+    ///
+    /// # Errors
+    /// [`Error`] where they may not.
+    pub fn check(shape: &Shape, weight_bits: u32, mean_bits: u32, activation_bits: u32) -> Result<(), Error> {
+        let depth_bits = usize::BITS - shape.depth().leading_zeros();
+        // One bit for the sum of product and mean, one for the sign.
+        let bits = activation_bits + depth_bits + weight_bits.max(mean_bits) + 2;
+        if bits > 64 { Err(Error { bits: bits - 1 }) } else { Ok(()) }
     }
 
     /// Geometry.
@@ -141,7 +153,12 @@ impl Product {
 
     /// Bytes of packed weights.
     pub fn bytes(&self) -> usize {
-        self.packed.bytes()
+        self.stored.as_ref().map_or_else(|| self.packed.bytes(), Stored::bytes)
+    }
+
+    /// The activation of the epilogue.
+    pub fn activation(&self) -> Activation {
+        self.activation
     }
 
     /// Sets the activation of the epilogue.
@@ -154,22 +171,8 @@ impl Product {
     /// # Panics
     /// If `sums` has another length.
     pub fn partial(&self, kernel: &dyn Kernel, codes: &Codes, sums: &mut [i64], threads: usize) {
-        let call = Call::new(kernel, self, codes).by_tiles();
-        let (image_len, block_len) = call.blocks(sums.len(), threads);
-        run::map_blocks(sums, image_len, block_len, threads, |image, start, block| {
-            let mut sparse = Sparse::default();
-            call.for_runs(image, start, block.len(), |rows, panel, offset| {
-                let mut wide = [[0; NR]; MR];
-                call.wide(rows, panel, &mut wide, &mut sparse);
-                let stride = self.shape.channels_out;
-                for (r, row) in wide.iter().enumerate().take(rows.rows) {
-                    let width = self.panels[panel].width;
-                    for (sum, &part) in block[offset + r * stride..][..width].iter_mut().zip(row) {
-                        *sum = sum.wrapping_add(part);
-                    }
-                }
-            });
-        });
+        assert!(self.stored.is_none(), "digits in few bits are for members of a group");
+        Call::new(kernel, self, codes).by_tiles().add_to(sums, threads);
     }
 
     /// Epilogue of complete sums; returns one range an image (one in all for a matrix).

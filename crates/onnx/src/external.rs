@@ -125,6 +125,14 @@ impl External {
         &self.folder
     }
 
+    /// The files, in order.
+    pub fn paths(&self) -> Vec<&Path> {
+        let mut paths: Vec<_> = self.files.values().map(|known| known.path.as_path()).collect();
+        paths.sort_unstable();
+        paths.dedup();
+        paths
+    }
+
     /// Size of all the files.
     pub fn bytes(&self) -> u64 {
         let files: HashMap<&Path, u64> = self.files.values().map(|known| (known.path.as_path(), known.bytes)).collect();

@@ -18,6 +18,7 @@ mod alone;
 mod artefact;
 mod assemble;
 mod attributes;
+mod basis;
 mod check;
 mod constants;
 mod dims;
@@ -48,6 +49,7 @@ mod widen;
 mod wire;
 mod write;
 
+pub use basis::{FloatLayer, write_floats};
 pub use embedding::Embedding;
 pub use encode::{EncodedLayer, encode};
 pub use error::Error;

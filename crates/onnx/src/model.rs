@@ -279,6 +279,11 @@ impl Model {
         self.external.as_ref().map(External::folder)
     }
 
+    /// The other files that its tensors lie in, in order.
+    pub fn data_files(&self) -> Vec<&Path> {
+        self.external.as_ref().map_or_else(Vec::new, External::paths)
+    }
+
     /// Size of the file and of the other files its tensors lie in.
     pub fn file_bytes(&self) -> u64 {
         self.bytes.len() as u64 + self.external.as_ref().map_or(0, External::bytes)

@@ -233,7 +233,7 @@ fn stripped(model: &Model, encoded: &[Option<&EncodedLayer>]) -> (ModelProto, Na
     let (graph, names) = rebuild_named(model, |i, plan, names| {
         let layer = encoded[i]?;
         let x = input(&model.graph().node[plan.node], 0).unwrap_or("");
-        let build = |x: &str, y: &str| layer_nodes(model, plan, layer, i, names, [x, y]);
+        let build = |x: &str, y: &str| layer_nodes(model, plan, layer.bias.is_some(), i, names, [x, y]);
         Some(in_float(plan, i, names, x, build))
     });
     let proto = ModelProto {
@@ -252,15 +252,15 @@ fn stripped(model: &Model, encoded: &[Option<&EncodedLayer>]) -> (ModelProto, Na
 }
 
 /// The node itself with the folded bias; a MatMul adds it afterwards.
-fn layer_nodes(
+pub(crate) fn layer_nodes(
     model: &Model,
     plan: &Plan,
-    layer: &EncodedLayer,
+    has_bias: bool,
     i: usize,
     names: &Names,
     [x, y]: [&str; 2],
 ) -> Vec<NodeProto> {
-    let bias = layer.bias.as_ref().map(|_| names.of(i, "bias"));
+    let bias = has_bias.then(|| names.of(i, "bias"));
     let mut node = model.graph().node[plan.node].clone();
     node.name = Some(plan.name.clone());
     node.input = vec![x.to_owned(), names.of(i, "weight")];

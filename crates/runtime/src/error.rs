@@ -84,6 +84,14 @@ pub enum Error {
         /// Bytes that there are.
         available: u64,
     },
+    /// A worker of a group that cannot be done without.
+    #[error("worker {worker}: {reason}")]
+    Worker {
+        /// Its number, from 0.
+        worker: usize,
+        /// Why.
+        reason: String,
+    },
     /// Worker threads that could not be started.
     #[error("cannot start {threads} threads: {reason}")]
     Threads {

@@ -14,6 +14,7 @@ use crate::layer::Layer;
 use crate::layout::{permute, permuted_shape};
 use crate::plan::{Action, Step};
 use crate::pooling::concat_channels;
+use crate::shared_run::Feed;
 use crate::value::View;
 use crate::{Error, Model, graph};
 
@@ -155,7 +156,7 @@ impl Model {
             layer.entered[0].fetch_add(values as u64, Ordering::Relaxed);
             layer.entered[1].fetch_add(codes.beyond().len() as u64, Ordering::Relaxed);
         }
-        if let (1, None) = (step.inputs.len(), &self.worker)
+        if let (1, None) = (step.inputs.len(), &layer.shared)
             && let Some(out) = self.coded(index, step, (&codes, &shape), scratch)
         {
             made(slots, step.inputs[0])?.codes.push((coding, codes));
@@ -171,14 +172,11 @@ impl Model {
             None => None,
         };
         let (product, y) = (&layer.product, out.floats_mut()?);
-        let ranges = match &self.worker {
+        let ranges = match &layer.shared {
             None => product.fused(self.kernel, &codes, residual, y, scratch.threads),
-            Some(worker) => {
-                scratch.sums.clear();
-                scratch.sums.resize(y.len(), 0);
-                product.partial(self.kernel, &codes, &mut scratch.sums, scratch.threads);
-                worker.reduce.all_reduce(index, &mut scratch.sums);
-                product.finish(self.kernel, &codes, &scratch.sums, residual, y, scratch.threads)
+            Some(shared) => {
+                let images = codes.images();
+                self.shared_layer(index, shared, Feed { codes: &codes, residual, images }, y, scratch)?
             }
         };
         self.note(index, &ranges);

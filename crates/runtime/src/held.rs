@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use fpxint::{ActivationClip, Precision};
-use fpxint_kernels::{Buffer, Codes, Range, RowGrid};
+use fpxint_kernels::{Buffer, Codes, Range, Room, RowGrid};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::*;
 
@@ -16,6 +16,10 @@ pub(crate) struct Scratch {
     pub codes: Vec<Codes>,
     pub grids: Vec<RowGrid>,
     pub sums: Vec<i64>,
+    /// Sums and room of every thread of a crew; the first room is that of a single worker too.
+    own: Vec<(Vec<i64>, Room)>,
+    /// Values of some output channels, residuals among them, and of all.
+    pub channels: [Vec<f32>; 3],
     /// Threads that a step may use.
     pub threads: usize,
     /// Ranges of the rows of values that are gone.
@@ -140,6 +144,18 @@ impl<'a> Held<'a> {
 }
 
 impl Scratch {
+    /// Sums and room for this many threads.
+    pub fn own(&mut self, threads: usize) -> &mut [(Vec<i64>, Room)] {
+        let there = self.own.len().max(threads);
+        self.own.resize_with(there, Default::default);
+        &mut self.own[..threads]
+    }
+
+    /// Room for one product at a time.
+    pub fn room(&mut self) -> &mut Room {
+        &mut self.own(1)[0].1
+    }
+
     /// A value of a shape, its content unspecified: for the host to read, or in the buffer last used that holds it, which is
     /// likeliest to be in the cache still.
     pub fn take<'a>(&mut self, shape: &[usize], to_host: bool) -> TractResult<Held<'a>> {

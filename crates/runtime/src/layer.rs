@@ -4,12 +4,13 @@ use std::mem::take;
 use std::sync::atomic::AtomicU64;
 
 use fpxint::{
-    ActivationClip, Channels, ExpandedLayer, Geometry, Grid, Magnitudes, Members, Precision, Prefix, balanced_limbs,
-    balanced_words, basis_weight, limb_count,
+    ActivationClip, Channels, ExpandedLayer, Geometry, Grid, Magnitudes, Precision, Prefix, balanced_limbs,
+    balanced_words, limb_count,
 };
 use fpxint_kernels::{Activation, Clipping, Epilogue, Product, Range, RowGrid, Shape, Weights};
 
-use crate::Error;
+use crate::shared::{self, ChannelShare, Shared};
+use crate::{Error, Sharing};
 
 /// Widest weights and activations that run, in effective bits.
 const MOST_BITS: u32 = 24;
@@ -19,12 +20,16 @@ const MOST_BITS: u32 = 24;
 pub(crate) struct Layer {
     pub geometry: Geometry,
     pub activations: Precision,
+    /// How activations are clipped.
     pub clip: ActivationClip,
+    /// All of the layer; its epilogue alone, where the model is shared.
     pub product: Product,
     /// Activations that entered it, and those of them that lay beyond their codes.
     pub entered: [AtomicU64; 2],
     /// Ranges of activations are widened to be symmetric about zero.
     pub symmetric: bool,
+    /// This process's part, where the layer is shared.
+    pub shared: Option<Shared>,
 }
 
 /// What a loaded layer is and costs.
@@ -46,62 +51,104 @@ pub struct LayerReport {
     pub bytes: usize,
 }
 
-/// Packs a layer from the first `terms` terms of its weights (all by default), or from those of `members` in the unit of the
-/// whole series.
+/// Packs a layer from the first `terms` terms of its weights (all by default), or what `sharing` leaves this process of it.
 pub(crate) fn pack(
     expanded: ExpandedLayer,
     terms: Option<u32>,
-    members: Option<&Members>,
+    sharing: &Sharing,
 ) -> Result<(Layer, LayerReport), Error> {
-    let ExpandedLayer { name, geometry, weight: series, bias, activations, activation_clip } = expanded;
-    let clip = activation_clip.of(activations);
-    let (order, weight_channels) = (series.precision().order(), series.channels());
-    let owned = members.map(|members| basis_weight(&name, &series, members)).transpose();
-    let mut prefix = series.into_prefix(&name, terms.unwrap_or(order))?;
-    if let Some(owned) = owned? {
-        prefix.q = owned;
-    }
-    for (what, precision) in [("weights", prefix.precision), ("activations", activations)] {
+    let whole = expanded.weight.precision();
+    let weights = match terms {
+        Some(asked) if asked == 0 || asked > whole.order() => {
+            return Err(fpxint::Error::Order { tensor: expanded.name, asked, order: whole.order() }.into());
+        }
+        Some(terms) => whole.with_order(terms)?,
+        None => whole,
+    };
+    for (what, precision) in [("weights", weights), ("activations", expanded.activations)] {
         let bits = precision.total_bits();
         if bits > MOST_BITS {
-            return Err(Error::Precision { layer: name, what, precision, bits });
+            return Err(Error::Precision { layer: expanded.name, what, precision, bits });
         }
     }
-    let shape = shape_of(&geometry);
-    let channels = geometry.channels_out();
-    let depthwise = shape.is_depthwise();
-    let mut epilogue = Epilogue {
+    let own = shared::terms(&expanded, sharing)?;
+    let ExpandedLayer { name, geometry, weight: series, bias, activations, activation_clip } = expanded;
+    let clip = activation_clip.of(activations);
+    let bits = code_bits(activations, clip);
+    let layer = |geometry, product, shared| {
+        let entered = Default::default();
+        Layer { geometry, activations, clip, product, entered, symmetric: false, shared }
+    };
+    if let Some(share) = own {
+        let product = shared::weightless(&name, &shape_of(&geometry), &share.epilogue, bits)?;
+        let (precision, width) = (series.precision(), series.width(series.precision().order()));
+        let bytes = share.workers.iter().flatten().map(|part| part.product.bytes()).sum();
+        let report = report(name, &geometry, (precision, activations, clip), width, bytes);
+        return Ok((layer(geometry, product, Some(Shared::Terms(share))), report));
+    }
+    let order = series.precision().order();
+    let prefix = series.into_prefix(&name, terms.unwrap_or(order))?;
+    let (precision, width) = (prefix.precision, prefix.width);
+    if let Some(share) = shared::channels(&name, &geometry, &prefix, bias.as_deref(), bits, sharing)? {
+        let shape = shape_of(&geometry);
+        let epilogue = epilogue(&prefix, bias, &shape);
+        let product = shared::weightless(&name, &shape, &Epilogue { means: Vec::new(), ..epilogue }, bits)?;
+        let bytes = share.own.as_ref().map_or(0, Product::bytes);
+        let report = report(name, &geometry, (precision, activations, clip), width, bytes);
+        return Ok((layer(geometry, product, Some(Shared::Channels(share))), report));
+    }
+    let product = product_of(&name, &geometry, prefix, bias, bits)?;
+    let report = report(name, &geometry, (precision, activations, clip), width, product.bytes());
+    Ok((layer(geometry, product, None), report))
+}
+
+fn report(
+    name: String,
+    geometry: &Geometry,
+    (weights, activations, activation_clip): (Precision, Precision, ActivationClip),
+    width: u32,
+    bytes: usize,
+) -> LayerReport {
+    let products = ExpandedLayer::products(geometry, width, activations);
+    LayerReport { name, geometry: geometry.clone(), weights, activations, activation_clip, products, bytes }
+}
+
+fn epilogue(prefix: &Prefix, bias: Option<Vec<f32>>, shape: &Shape) -> Epilogue {
+    Epilogue {
         scales: prefix.units.clone(),
-        bias: bias.unwrap_or_else(|| vec![0.0; channels]),
-        means: if depthwise { Vec::new() } else { prefix.means.clone() },
+        bias: bias.unwrap_or_else(|| vec![0.0; shape.channels_out]),
+        means: if shape.is_depthwise() { Vec::new() } else { prefix.means.clone() },
         shift: prefix.shift,
         activation: Activation::NONE,
-    };
-    let bits = activations.total_bits() + if clip == ActivationClip::None { 0 } else { ActivationClip::REACH_BITS };
-    let product = if depthwise {
+    }
+}
+
+/// Bits of the integers that enter a layer: those of its codes, and what lies beyond them.
+pub(crate) fn code_bits(activations: Precision, clip: ActivationClip) -> u32 {
+    activations.total_bits() + if clip == ActivationClip::None { 0 } else { ActivationClip::REACH_BITS }
+}
+
+/// Packs a prefix of a layer's weights with its epilogue, for activations of `bits` bits.
+pub(crate) fn product_of(
+    name: &str,
+    geometry: &Geometry,
+    mut prefix: Prefix,
+    bias: Option<Vec<f32>>,
+    bits: u32,
+) -> Result<Product, Error> {
+    let shape = shape_of(geometry);
+    let mut epilogue = epilogue(&prefix, bias, &shape);
+    let product = if shape.is_depthwise() {
         // Words are wide enough to carry the mean of dropped terms in the weight itself.
         epilogue.shift = 0;
-        let words = balanced_words(&whole(&prefix, weight_channels));
+        let channels = Channels { count: shape.channels_out, inner: shape.depth() };
+        let words = balanced_words(&whole(&prefix, channels));
         Product::new(shape, Weights::Depthwise(&words), &epilogue, bits)
     } else {
         let limbs = balanced_limbs(&take(&mut prefix.q), limb_count(prefix.width));
-        let weights = match &geometry {
-            Geometry::MatMul(g) if !g.transposed => Weights::InputFirst(&limbs),
-            _ => Weights::OutputFirst(&limbs),
-        };
-        Product::new(shape, weights, &epilogue, bits)
+        Product::new(shape, shared::ordered(geometry, &limbs), &epilogue, bits)
     };
-    let product = product.map_err(|source| Error::Layer { layer: name.clone(), source })?;
-    let report = LayerReport {
-        name,
-        geometry: geometry.clone(),
-        weights: prefix.precision,
-        activations,
-        activation_clip: clip,
-        products: ExpandedLayer::products(&geometry, prefix.width, activations),
-        bytes: product.bytes(),
-    };
-    Ok((Layer { geometry, activations, clip, product, entered: Default::default(), symmetric: false }, report))
+    product.map_err(|source| Error::Layer { layer: name.to_owned(), source })
 }
 
 /// `2^shift * q + mean`: a prefix with its mean as one integer a weight.
@@ -110,7 +157,7 @@ fn whole(prefix: &Prefix, channels: Channels) -> Vec<i64> {
     prefix.q.iter().enumerate().map(|(i, &q)| (i64::from(q) << prefix.shift) + mean(i)).collect()
 }
 
-fn shape_of(geometry: &Geometry) -> Shape {
+pub(crate) fn shape_of(geometry: &Geometry) -> Shape {
     match geometry {
         Geometry::MatMul(g) => Shape::matmul(g.k, g.n),
         Geometry::Conv(g) => Shape {
@@ -125,6 +172,14 @@ fn shape_of(geometry: &Geometry) -> Shape {
 }
 
 impl Layer {
+    /// Sets the activation that ends it.
+    pub(crate) fn set_activation(&mut self, activation: Activation) {
+        self.product.set_activation(activation);
+        if let Some(Shared::Channels(ChannelShare { own: Some(own), .. })) = &mut self.shared {
+            own.set_activation(activation);
+        }
+    }
+
     /// The grid of a row or image with this range.
     pub(crate) fn grid(&self, range: Range) -> RowGrid {
         let (mut low, mut high) = if range.is_finite() { (range.low, range.high) } else { (f32::NAN, f32::NAN) };

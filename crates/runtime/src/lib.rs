@@ -10,6 +10,8 @@
 mod activation;
 mod batch;
 mod coded;
+mod costs;
+mod crew;
 mod encoder;
 mod error;
 mod exact;
@@ -28,16 +30,22 @@ mod plan;
 mod pooling;
 mod sensitivity;
 mod separable;
+mod shared;
+mod shared_run;
+mod sharing;
 mod survey;
 mod value;
 
+pub use costs::member_costs;
+pub use crew::{Missing, MissingLayer};
 pub use error::Error;
 pub use float::Float;
 pub use layer::LayerReport;
-pub use model::{Expansion, Model, Options, StepTime, Worker};
+pub use model::{Expansion, Model, Options, StepTime};
 pub use observe::input_means;
 pub use plan::HostNode;
 pub use sensitivity::Measurement;
+pub use sharing::{Crew, HeldBytes, Sharing};
 pub use survey::{Survey, survey};
 pub use value::{Element, Port, Value, ValueView};
 

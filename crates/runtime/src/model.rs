@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use fpxint::{
-    ActivationClip, Clip, ExpandedLayer, Geometry, Granularity, Means, Members, Plan as Precisions, Precision, Reduce,
-    Rounding, Settings, expand_corrected, into_expanded,
+    ActivationClip, Clip, ExpandedLayer, Geometry, Granularity, Means, Plan as Precisions, Precision, Rounding,
+    Settings, expand_corrected, into_expanded,
 };
 use fpxint_kernels::{Kernel, Pooling, with_default_floats};
 use rayon::prelude::*;
@@ -15,30 +15,18 @@ use tract_onnx::prelude::*;
 
 use crate::batch::After;
 use crate::coded::{Met, readers};
+use crate::crew::Working;
 use crate::error::guarded;
 use crate::held::Scratch;
 use crate::layer::{Layer, LayerReport, pack};
 use crate::memory::Footprint;
 use crate::plan::{Action, HostNode, Plan, Slot, Step, plan};
 use crate::separable::{self, Samples};
+use crate::shared::Shared;
+use crate::sharing::{HeldBytes, Sharing};
 use crate::survey::layer_macs;
 use crate::value::{Port, match_inputs, views};
 use crate::{Error, Outputs, Value, ValueView, graph, placeholder};
-
-/// A member of a group of workers that share a model's terms.
-#[derive(Clone)]
-pub struct Worker {
-    /// The terms this worker owns.
-    pub members: Members,
-    /// How partial sums are added over the group.
-    pub reduce: Arc<dyn Reduce + Send + Sync>,
-}
-
-impl std::fmt::Debug for Worker {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Worker").field("members", &self.members).finish_non_exhaustive()
-    }
-}
 
 /// What makes the expanded layer from a layer of an index and its settings.
 type Expand = dyn Fn(usize, fpxint::Layer, &Settings) -> Result<ExpandedLayer, fpxint::Error> + Send + Sync;
@@ -85,8 +73,8 @@ pub struct Options {
     pub expansion: Option<Expansion>,
     /// Widen the range of activations to one that is symmetric about zero.
     pub symmetric: bool,
-    /// Part in a group of workers; alone otherwise. The members of a group choose the terms, so `weight_terms` is not used.
-    pub worker: Option<Worker>,
+    /// Part in a group of workers; alone otherwise. Who shares terms has them all, so `weight_terms` is for the other ways.
+    pub sharing: Sharing,
 }
 
 impl Default for Options {
@@ -106,7 +94,7 @@ impl Default for Options {
             kernel: None,
             expansion: None,
             symmetric: false,
-            worker: None,
+            sharing: Sharing::Alone,
         }
     }
 }
@@ -133,7 +121,9 @@ pub struct Model {
     pub(crate) layers: Vec<Layer>,
     pub(crate) kernel: &'static dyn Kernel,
     pub(crate) threads: usize,
-    pub(crate) worker: Option<Worker>,
+    pub(crate) sharing: Sharing,
+    /// The workers within this process.
+    pub(crate) working: Option<Working>,
     pub(crate) scratch: Mutex<Vec<Scratch>>,
     pub(crate) footprint: Footprint,
     /// What is known of the samples of a batch, where they may be run in parts.
@@ -179,9 +169,9 @@ impl Model {
         let typed = placeholder::typed(source)?;
         let plan = plan(&typed)?;
         // All workers of a group must reduce the sums of a layer together, and as often.
-        let samples = match &options.worker {
-            None => guarded(|| separable::samples(&typed)).map_err(Error::graph)?,
-            Some(_) => None,
+        let samples = match &options.sharing {
+            Sharing::Alone => guarded(|| separable::samples(&typed)).map_err(Error::graph)?,
+            _ => None,
         };
 
         let total = source.layers().len();
@@ -200,13 +190,14 @@ impl Model {
         let packed: Vec<_> = packed.into_iter().collect::<Result<_, _>>()?;
         let (mut layers, reports): (Vec<Layer>, Vec<LayerReport>) = packed.into_iter().unzip();
         for (&layer, &activation) in &plan.activations {
-            layers[layer].product.set_activation(activation);
+            layers[layer].set_activation(activation);
         }
         Ok(Self {
             sources: graph::inputs(&typed, source)?,
             inputs: graph::ports(source),
             outputs: graph::outputs(&typed, source)?,
-            worker: options.worker.clone(),
+            working: if let Sharing::Crew(crew) = &options.sharing { Some(Working::new(crew)) } else { None },
+            sharing: options.sharing.clone(),
             scratch: Mutex::new(Vec::new()),
             footprint: guarded(|| Footprint::of(&typed)).map_err(Error::graph)?,
             samples,
@@ -346,6 +337,50 @@ impl Model {
         self.layers.iter().map(share).collect()
     }
 
+    /// Workers of a group that have nothing of any layer, because there are fewer members than workers.
+    pub fn idle_workers(&self) -> usize {
+        let partition = match &self.sharing {
+            Sharing::Terms { partition, .. } => partition,
+            Sharing::Crew(crew) => &crew.partition,
+            _ => return 0,
+        };
+        let members = |l: &LayerReport| (l.weights.order() * l.activations.order()) as usize;
+        let most = self.reports.iter().map(members).max().unwrap_or(0);
+        partition.workers().saturating_sub(most)
+    }
+
+    /// Bytes that this process holds of a model whose terms are shared; after a run, with the room that it took.
+    pub fn held_bytes(&self) -> HeldBytes {
+        let bits = |l: &LayerReport| {
+            let weights: u64 = l.geometry.weight_shape().iter().map(|&dim| dim as u64).product();
+            weights * u64::from(l.weights.total_bits())
+        };
+        let parts = |layer: &Layer| match &layer.shared {
+            Some(Shared::Terms(share)) => share.workers.iter().flatten().map(|p| p.product.constant_bytes()).sum(),
+            _ => 0usize,
+        };
+        let constants = self.layers.iter().map(|l| l.product.constant_bytes() + parts(l)).sum::<usize>();
+        let host: usize = self.plan.constants.iter().map(|(_, t)| t.len() * t.datum_type().size_of()).sum();
+        let room = |scratch: &mut Scratch| scratch.own(1).iter().map(|(_, room)| room.bytes()).sum::<usize>();
+        let rooms = self.scratch.lock().map_or(0, |mut all| all.iter_mut().map(room).sum());
+        HeldBytes {
+            terms: self.reports.iter().map(|l| l.bytes as u64).sum(),
+            all_terms: self.reports.iter().map(bits).sum::<u64>().div_ceil(8),
+            rest: (constants + host) as u64,
+            room: rooms as u64,
+        }
+    }
+
+    /// Whether every run needs other processes to run the same.
+    pub fn is_joint(&self) -> bool {
+        matches!(self.sharing, Sharing::Terms { .. } | Sharing::Channels { .. })
+    }
+
+    /// Whether every sample of a batch has outputs of its own, so that a batch may be run in any parts.
+    pub fn is_separable(&self) -> bool {
+        self.samples.is_some()
+    }
+
     /// Name of the kernel in use.
     pub fn kernel(&self) -> &'static str {
         self.kernel.name()
@@ -382,10 +417,8 @@ fn load_layer(source: &fpxint_onnx::Model, index: usize, options: &Options) -> R
         (None, Some(means)) => expand_corrected(&source.layer(index)?, &settings, Some(means))?,
         (None, None) => into_expanded(source.layer(index)?, &settings)?,
     };
-    let (mut layer, report) = match &options.worker {
-        Some(worker) => pack(expanded, None, Some(&worker.members))?,
-        None => pack(expanded, options.weight_terms, None)?,
-    };
+    let shares_terms = matches!(options.sharing, Sharing::Terms { .. } | Sharing::Crew(_));
+    let (mut layer, report) = pack(expanded, options.weight_terms.filter(|_| !shares_terms), &options.sharing)?;
     layer.symmetric = options.symmetric;
     Ok((layer, report))
 }

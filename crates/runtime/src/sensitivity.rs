@@ -20,7 +20,7 @@ use crate::coded::readers;
 use crate::layer::{Layer, pack};
 use crate::moments::Moments;
 use crate::observe::{Inputs, Observer, fine};
-use crate::{Error, Model, Outputs, Value, survey};
+use crate::{Error, Model, Outputs, Sharing, Value, survey};
 
 /// A model of more multiply-accumulates than this over all runs of a measurement takes gains of one instead.
 const MOST_MACS: u64 = 2_000_000_000_000;
@@ -220,7 +220,7 @@ impl<'a> Bench<'a> {
         let settings = Settings { weights, activations: self.fine, rounding, clip, ..base };
         let means = self.measurement.means.get(index);
         let expanded = expand_corrected(&self.source.layer(index)?, &settings, means)?;
-        let effect = self.effect(index, pack(expanded, None, None)?.0)?;
+        let effect = self.effect(index, pack(expanded, None, &Sharing::Alone)?.0)?;
         Ok(effect.is_finite().then_some(effect))
     }
 
@@ -241,7 +241,7 @@ impl<'a> Bench<'a> {
         let mut gains = [1.0; 2];
         let made = [(expanded, of_weights), (expand_layer(&layer, &coarse_activations)?, of_activations)];
         for (gain, (expanded, variance)) in gains.iter_mut().zip(made) {
-            let effect = self.effect(index, pack(expanded, None, None)?.0)?;
+            let effect = self.effect(index, pack(expanded, None, &Sharing::Alone)?.0)?;
             // A layer without an error, or without outputs to tell, is no more than any other.
             if variance > 0.0 && effect.is_finite() {
                 *gain = effect / variance;

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::print_json;
 use crate::args::{Bench, Common};
-use crate::engine::Engine;
+use crate::grouping::GroupReport;
 use crate::table::{Table, percent};
 use crate::{Outcome, engine, inputs, progress};
 
@@ -40,6 +40,9 @@ struct Report {
     profile: Vec<OperatorTime>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     steps: Vec<StepReport>,
+    /// The workers that shared the model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group: Option<GroupReport>,
 }
 
 /// Time of all steps of one kind, each at its fastest over the runs.
@@ -83,15 +86,15 @@ pub(crate) fn run(common: &Common, args: &Bench) -> Result<Outcome> {
     }
     bar.finish_and_clear();
     times.sort_by(f64::total_cmp);
-    let times_of_steps = match &engine {
-        Engine::Expanded(model) if args.profile => profile(model, &values, args.runs)?,
-        Engine::Float(_) if args.profile => bail!("--profile is for expanded models: pass --weights"),
+    let times_of_steps = match engine.expanded() {
+        Some(model) if args.profile => profile(model, &values, args.runs)?,
+        None if args.profile => bail!("--profile is for expanded models: pass --weights"),
         _ => Vec::new(),
     };
     let (weights, activations) = engine.precisions();
-    let (kernel, gmacs, threads) = match &engine {
-        Engine::Expanded(model) => (model.kernel(), Some(model.macs(&values)? as f64 / 1e9), common.threads()),
-        Engine::Float(_) | Engine::Derived(_) => ("tract", None, 1),
+    let (kernel, gmacs, threads) = match engine.expanded() {
+        Some(model) => (model.kernel(), Some(model.macs(&values)? as f64 / 1e9), common.threads()),
+        None => ("tract", None, 1),
     };
     let report = Report {
         model: args.model.display().to_string(),
@@ -106,6 +109,7 @@ pub(crate) fn run(common: &Common, args: &Bench) -> Result<Outcome> {
         peak_gmacs_per_second: if args.profile { peak(kernel, threads)? } else { None },
         profile: by_operator(&times_of_steps),
         steps: times_of_steps.into_iter().map(step_report).collect(),
+        group: GroupReport::of(common, &engine)?,
     };
     if common.json {
         print_json(&report)?;
@@ -193,6 +197,9 @@ fn print_table(report: &Report) {
         optional(report.peak_rss_mb, 0),
     ]);
     print!("{table}");
+    if let Some(group) = &report.group {
+        group.print();
+    }
     if report.profile.is_empty() {
         return;
     }

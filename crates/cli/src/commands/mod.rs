@@ -1,10 +1,12 @@
 //! One module a command.
 
+pub(crate) mod basis;
 pub(crate) mod bench;
 pub(crate) mod compare;
 pub(crate) mod demo;
 pub(crate) mod eval;
 pub(crate) mod inspect;
+pub(crate) mod plan;
 pub(crate) mod quantize;
 pub(crate) mod run;
 

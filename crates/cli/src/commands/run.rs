@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::print_json;
 use crate::args::{Common, Run};
+use crate::grouping::GroupReport;
 use crate::table::Table;
 use crate::{Outcome, engine, inputs};
 
@@ -23,13 +24,20 @@ struct Output {
 #[derive(Debug, Serialize)]
 struct Report {
     outputs: Vec<Output>,
+    /// The workers that shared the model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group: Option<GroupReport>,
 }
 
 pub(crate) fn run(common: &Common, args: &Run) -> Result<Outcome> {
     let engine = engine::load(common, &args.model, &args.precisions)?;
     let values = inputs::read(engine.inputs(), &args.inputs)?;
+    if let Some(ensemble) = &common.ensemble {
+        let bytes: Vec<_> = values.iter().map(|(_, value)| value.to_le_bytes()).collect();
+        ensemble.agree_on("inputs", bytes.iter().map(Vec::as_slice))?;
+    }
     let outputs = engine.run(&values)?;
-    if let Some(folder) = &args.output {
+    if let Some(folder) = args.output.as_ref().filter(|_| common.is_first()) {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let mut files = HashSet::new();
         for (name, value) in &outputs {
@@ -41,7 +49,8 @@ pub(crate) fn run(common: &Common, args: &Run) -> Result<Outcome> {
             inputs::write_npy(&folder.join(format!("{file}.npy")), value)?;
         }
     }
-    let report = Report { outputs: outputs.iter().map(|(name, value)| describe(name, value)).collect() };
+    let group = GroupReport::of(common, &engine)?;
+    let report = Report { outputs: outputs.iter().map(|(name, value)| describe(name, value)).collect(), group };
     if common.json {
         print_json(&report)?;
     } else {
@@ -50,6 +59,9 @@ pub(crate) fn run(common: &Common, args: &Run) -> Result<Outcome> {
             table.row(vec![output.name, format!("{:?}", output.shape), output.sha256]);
         }
         print!("{table}");
+        if let Some(group) = &report.group {
+            group.print();
+        }
     }
     Ok(Outcome::Done)
 }

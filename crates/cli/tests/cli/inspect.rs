@@ -192,7 +192,6 @@ fn flags_replace_what_an_artefact_states_of_activations_alone() {
     folder.refuses("inspect terms.onnx --activations fp32", &["--activations", "fp32"]);
     folder.refuses("inspect digits.onnx --weights int9x1", &["--weights", "int9x1", "2 to 8 bits"]);
     folder.refuses("inspect", &["MODEL"]);
-    folder.refuses("inspect digits.onnx --html out.html", &["--html"]);
     let mut bare = fpxint_onnx::proto::ModelProto::default();
     prost::Message::merge(&mut bare, &folder.read("terms.onnx")[..]).unwrap();
     bare.metadata_props.clear();

@@ -26,3 +26,4 @@ mod saturation;
 mod streams;
 mod study;
 mod text;
+mod workers;

@@ -52,6 +52,12 @@ impl ActivationClip {
     /// Bits that an integer `u' - zp` of a clipped row may have beyond those of a code.
     pub const REACH_BITS: u32 = 7;
 
+    /// What the magnitude of no integer beyond a code of these activations exceeds.
+    pub fn largest_beyond(self, activations: Precision) -> i64 {
+        let integer = (activations.code_max() + 1) << Self::REACH_BITS;
+        if self.of(activations) == ActivationClip::None { 0 } else { integer + activations.code_max() }
+    }
+
     /// The rule of a name; `None` for a name of none.
     pub fn named(name: &str) -> Option<Self> {
         [Self::None, Self::Laplace].into_iter().find(|clip| clip.name() == name)

@@ -1,6 +1,6 @@
 //! One call of a product: which outputs are made at once, and from which codes and weights.
 
-use super::{Product, Residual};
+use super::{Product, Residual, Share};
 use crate::beyond::Sparse;
 use crate::kernel::{Columns, Ending, Kernel, MR, NR, Pairs, Partial, Place, Sink, Tile, WideTile};
 use crate::panels::{Packed, panel_len};
@@ -52,7 +52,10 @@ struct Aligned(Lanes);
 pub(super) struct Call<'a> {
     pub(super) kernel: &'a dyn Kernel,
     pub(super) product: &'a Product,
+    pub(super) packed: &'a Packed,
     pub(super) codes: &'a Codes,
+    /// What of the codes is multiplied.
+    pub(super) share: Share,
     pub(super) taps: Taps,
     /// Pixels of a line, bytes from pixel to pixel and from line to line.
     line: usize,
@@ -147,12 +150,17 @@ impl<'a> Call<'a> {
     }
 
     pub(super) fn new(kernel: &'a dyn Kernel, product: &'a Product, codes: &'a Codes) -> Self {
+        Self::of(kernel, product, &product.packed, codes)
+    }
+
+    /// A call with the product's digits where they were unpacked to.
+    pub(super) fn of(kernel: &'a dyn Kernel, product: &'a Product, packed: &'a Packed, codes: &'a Codes) -> Self {
         let shape = &product.shape;
         assert_eq!(codes.channels(), shape.channels_in, "codes of another layer");
         let width = codes.size()[1];
         let [height, line] = codes.output(shape);
         let flat = shape.is_pointwise();
-        let (digits, bits) = product.packed.digits();
+        let (digits, bits) = packed.digits();
         let planes = codes.planes().len();
         let (single, beyond) = ((digits, planes) == (1, 1), codes.largest_beyond());
         let largest = (codes.code_max() + beyond).saturating_mul(product.largest);
@@ -160,12 +168,18 @@ impl<'a> Call<'a> {
         Self {
             kernel,
             product,
+            packed,
             codes,
+            share: Share::WHOLE,
             taps: Taps::new(shape.tap_offsets(width)),
             line: if flat { height * line } else { line },
             pixel_stride: shape.strides[1] * shape.channels_in,
             line_stride: shape.strides[0] * width * shape.channels_in,
-            narrow: fits && digits <= 3 && product.chunks.len() == 1 && product.shift == 0 && product.means.is_empty(),
+            narrow: fits
+                && (1..=3).contains(&digits)
+                && product.chunks.len() == 1
+                && product.shift == 0
+                && product.means.is_empty(),
             pairs: pairs(digits, planes, bits),
             finite: false,
             // Sparse sums of many rows would leave the first-level cache.
@@ -201,6 +215,34 @@ impl<'a> Call<'a> {
         (pixels * channels, block * channels)
     }
 
+    /// The same call of a part of the codes, whose other bits are zero.
+    pub(super) fn with(self, share: Share) -> Self {
+        Self { share, ..self }
+    }
+
+    /// Adds the sums to `sums`, modulo 2^64.
+    pub(super) fn add_to(&self, sums: &mut [i64], threads: usize) {
+        let (image_len, block_len) = self.blocks(sums.len(), threads);
+        run::map_blocks(sums, image_len, block_len, threads, |image, start, block| {
+            self.add_to_block(image, start, block);
+        });
+    }
+
+    /// Adds the sums of consecutive outputs of an image, from value `start` of it on, to `block`, modulo 2^64.
+    pub(super) fn add_to_block(&self, image: usize, start: usize, block: &mut [i64]) {
+        let (stride, mut sparse) = (self.product.shape.channels_out, Sparse::default());
+        self.for_runs(image, start, block.len(), |rows, panel, offset| {
+            let mut wide = [[0; NR]; MR];
+            self.wide(rows, panel, &mut wide, &mut sparse);
+            let width = self.product.panels[panel].width;
+            for (r, row) in wide.iter().enumerate().take(rows.rows) {
+                for (sum, &part) in block[offset + r * stride..][..width].iter_mut().zip(row) {
+                    *sum = sum.wrapping_add(part);
+                }
+            }
+        });
+    }
+
     /// The same call one tile at a time.
     pub(super) fn by_tiles(mut self) -> Self {
         (self.run, self.lines) = (MR, 1);
@@ -213,7 +255,7 @@ impl<'a> Call<'a> {
         let stride = product.shape.channels_out;
         let (first, end) = (start / stride, (start + len) / stride);
         let panels = product.panels.len();
-        let weights_stay = product.bytes() <= RESIDENT_BYTES && self.run != usize::MAX;
+        let weights_stay = self.packed.bytes() <= RESIDENT_BYTES && self.run != usize::MAX;
         let passes = if weights_stay { 1 } else { panels };
         for pass in 0..passes {
             let mut pixel = first;
@@ -272,7 +314,7 @@ impl<'a> Call<'a> {
                 }
             };
         }
-        match self.product.packed {
+        match self.packed {
             Packed::Limbs(_) => by_count!(fused, Part::Panel, [1 2 3 4 6 9]),
             Packed::Words(_) => by_count!(fused_depthwise, Part::Pairs, [1 2 3 4 6 9]),
         }
@@ -285,7 +327,7 @@ impl<'a> Call<'a> {
         let data = &self.codes.plane(plane)[base..];
         let (row_stride, line_stride) = (self.pixel_stride, self.line_stride);
         let extent = Extent { rows: rows.rows, row_stride, lines: rows.lines, line_stride };
-        match &product.packed {
+        match self.packed {
             Packed::Limbs(limbs) => {
                 let lines = Lines::new(&data[chunk.from..], &self.taps, chunk.taps.clone(), chunk.depth, extent);
                 let lines = lines.expect("codes hold every window of their layer");
@@ -306,11 +348,11 @@ impl<'a> Call<'a> {
     /// plus the means' part.
     pub(super) fn wide(&self, rows: Rows, panel: usize, wide: &mut WideTile, sparse: &mut Sparse) {
         let product = self.product;
-        let (digits, digit_bits) = product.packed.digits();
+        let (digits, digit_bits) = self.packed.digits();
         let whole = [Chunk { taps: 0..self.taps.offsets().len(), from: 0, depth: 0 }];
         let chunks = if digit_bits == 8 { &product.chunks[..] } else { &whole };
         for digit in 0..digits {
-            for plane in 0..self.codes.planes().len() {
+            for plane in (0..self.codes.planes().len()).filter(|&plane| self.share.has(plane)) {
                 for chunk in chunks {
                     let mut tile = [[0; NR]; MR];
                     self.tile(rows, panel, [digit, plane], chunk, &mut tile);
@@ -326,7 +368,7 @@ impl<'a> Call<'a> {
         let grids = self.codes.grids(rows.image, rows.first, rows.rows);
         let sums = &product.sums[panel * NR..][..NR];
         for (r, wide) in wide.iter_mut().enumerate().take(rows.rows) {
-            let zero_point = i64::from(grids.row(r).zero_point);
+            let zero_point = self.share.zero(grids.row(r).zero_point);
             let total =
                 if product.means.is_empty() { 0 } else { lost[r] + self.window_sum(rows, r, panel, zero_point) };
             for (c, (wide, &column)) in wide.iter_mut().zip(sums).enumerate().take(product.panels[panel].width) {
@@ -341,7 +383,7 @@ impl<'a> Call<'a> {
         let shape = &self.product.shape;
         let base = rows.base + self.product.panels[panel].input + row * self.pixel_stride;
         let mut total = -zero_point * shape.depth() as i64;
-        for (limb, plane) in self.codes.planes().enumerate() {
+        for (limb, plane) in self.codes.planes().enumerate().filter(|&(plane, _)| self.share.has(plane)) {
             for &tap in self.taps.offsets() {
                 let codes = &plane[base + tap..][..shape.tap_len()];
                 total += codes.iter().map(|&u| i64::from(u)).sum::<i64>() << (8 * limb);

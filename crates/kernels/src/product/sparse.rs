@@ -10,7 +10,7 @@ impl Call<'_> {
     fn hits<'s>(&self, rows: Rows, panel: usize, sparse: &'s mut Sparse) -> (&'s [Hit], &'s mut Vec<[i32; NR]>) {
         let (shape, base) = (&self.product.shape, rows.base + self.product.panels[panel].input);
         sparse.of([base, rows.rows, rows.lines], |hits| {
-            let (len, depth) = match self.product.packed {
+            let (len, depth) = match self.packed {
                 Packed::Limbs(_) => (shape.tap_len(), shape.tap_depth()),
                 Packed::Words(_) => (self.product.panels[panel].width, NR),
             };
@@ -40,7 +40,7 @@ impl Call<'_> {
         let shape = &self.product.shape;
         tile.clear();
         tile.resize(rows.rows * rows.lines, [0; NR]);
-        match &self.product.packed {
+        match self.packed {
             Packed::Limbs(limbs) => {
                 for (limb, panels) in limbs.iter().enumerate() {
                     let panel = &panels[panel * panel_len(shape)..][..panel_len(shape)];
@@ -61,13 +61,13 @@ impl Call<'_> {
     /// Adds what lies beyond the codes to complete sums; returns the sum of it in the window of every row.
     pub(super) fn add_sparse(&self, rows: Rows, panel: usize, wide: &mut WideTile, sparse: &mut Sparse) -> [i64; MR] {
         let mut totals = [0i64; MR];
-        if self.codes.beyond().is_empty() {
+        if self.codes.beyond().is_empty() || !self.share.owns() {
             return totals;
         }
         for &Hit { row, at, delta } in self.hits(rows, panel, sparse).0 {
             let delta = i64::from(delta);
             totals[row] += delta;
-            match &self.product.packed {
+            match self.packed {
                 Packed::Limbs(limbs) => {
                     let step = panel * panel_len(&self.product.shape) + at / 4 * 4 * NR + at % 4;
                     for (limb, panels) in limbs.iter().enumerate() {
@@ -88,7 +88,7 @@ impl Call<'_> {
 
     /// The channel in a depthwise panel of a depth, and its weight there.
     fn word(&self, panel: usize, at: usize) -> (usize, i64) {
-        let Packed::Words(words) = &self.product.packed else { unreachable!("limbs are not taken one by one") };
+        let Packed::Words(words) = self.packed else { unreachable!("limbs are not taken one by one") };
         let (tap, column) = (at / NR, at % NR);
         let pairs = self.taps.offsets().len().div_ceil(2);
         let digit = |(i, words): (usize, &Vec<_>)| -> i64 {

@@ -1,12 +1,11 @@
 //! Clipped activations with their saturation part: the bits that the specification says, however a model is run.
 
-use std::sync::{Arc, Barrier, Mutex};
-
-use fpxint::{ActivationClip, Layer, Members, Reduce, Settings, abelian_add};
-use fpxint_runtime::{Model, Options, Worker};
+use fpxint::{ActivationClip, Layer, Settings};
+use fpxint_runtime::{Crew, Model, Options, Sharing};
 use ndarray::{ArrayD, Axis, IxDyn, Slice};
 
 use crate::build::{int, ints, model, node, tensor, wave};
+use crate::group::{channels_at_once, terms_at_once};
 use crate::spec::{specified, with_outliers};
 use crate::{bits, feed, load, models, options};
 
@@ -111,46 +110,31 @@ fn a_clip_brings_outputs_nearer_to_fp32_where_values_lie_far_out() {
     assert!(clipped < 0.2 * plain, "{clipped:.3e} of {plain:.3e}");
 }
 
-/// Adds the sums of all threads of a group.
-struct Shared {
-    total: Mutex<Vec<i64>>,
-    barrier: Barrier,
-}
-
-impl Reduce for Shared {
-    fn all_reduce(&self, _layer: usize, sums: &mut [i64]) {
-        {
-            let mut total = self.total.lock().unwrap();
-            total.resize(sums.len(), 0);
-            abelian_add(&mut total, sums);
-        }
-        self.barrier.wait();
-        sums.copy_from_slice(&self.total.lock().unwrap());
-        if self.barrier.wait().is_leader() {
-            self.total.lock().unwrap().clear();
-        }
-        self.barrier.wait();
-    }
-}
-
 #[test]
 fn workers_share_what_lies_beyond_with_their_terms() {
-    let (source, x) = (source(2, 6), feed("x", outlying(&[2, 24, SIZE[0], SIZE[1]], 0.83)));
-    let options = clipped("int2x4", "int4x2");
-    let want = bits(&load(&source, &options).run(&x).unwrap());
-    let split = [1..=1, 2..=3, 4..=4];
-    let shared = Arc::new(Shared { total: Mutex::default(), barrier: Barrier::new(split.len()) });
-    let worker = |weight_terms| {
-        let worker = Worker { members: Members { weight_terms }, reduce: shared.clone() };
-        load(&source, &Options { worker: Some(worker), ..options.clone() })
-    };
-    let models = split.map(worker);
-    std::thread::scope(|scope| {
-        let runs: Vec<_> = models.iter().map(|m| scope.spawn(|| bits(&m.run(&x).unwrap()))).collect();
-        for run in runs {
-            assert_eq!(run.join().unwrap(), want);
+    for (groups, channels) in [(1, 5), (2, 6), (24, 24)] {
+        let (source, x) = (source(groups, channels), feed("x", outlying(&[2, 24, SIZE[0], SIZE[1]], 0.83)));
+        for options in [clipped("int2x4", "int4x2"), clipped("int4x2", "int4x2")] {
+            let alone = load(&source, &options);
+            let want = bits(&alone.run(&x).unwrap());
+            assert!(alone.activations_beyond()[0].is_some_and(|share| share > 0.0));
+            for workers in [2, 3, 5] {
+                for threads in [1, 3] {
+                    let sharing = Sharing::Crew(Crew::of(workers));
+                    let model = load(&source, &Options { sharing, threads, ..options.clone() });
+                    assert_eq!(bits(&model.run(&x).unwrap()), want, "{workers} workers, {threads} threads");
+                }
+                for tiles in [1, 3] {
+                    assert_eq!(
+                        terms_at_once(&source, &options, &x, (workers, tiles)),
+                        want,
+                        "{workers}, {tiles} tiles"
+                    );
+                }
+                assert_eq!(channels_at_once(&source, &options, &x, workers), want, "{workers} workers");
+            }
         }
-    });
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod group;
 mod hosts;
 mod load;
 mod memory;
+mod missing;
 mod plan;
 mod pools;
 mod saturation;

@@ -47,9 +47,14 @@ pub(super) fn run<T: Send>(
         bar.inc(indices.len() as u64);
         Ok(indices.into_iter().zip(found))
     };
-    // In order, so that batches of one shape run at about one time.
-    let parts = batches(sequences, input.batch, filled).into_iter().par_bridge().map(one);
-    let mut found: Vec<_> = parts.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
+    // In order, so that batches of one shape run at about one time; one after another, where processes run them together.
+    let parts = batches(sequences, input.batch, filled).into_iter();
+    let parts = if engine.is_joint() {
+        parts.map(one).collect::<Result<Vec<_>>>()?
+    } else {
+        parts.par_bridge().map(one).collect::<Result<Vec<_>>>()?
+    };
+    let mut found: Vec<_> = parts.into_iter().flatten().collect();
     found.sort_unstable_by_key(|(index, _)| *index);
     Ok(found.into_iter().map(|(_, value)| value).collect())
 }

@@ -64,8 +64,10 @@ impl<T> Found<T> {
 pub(crate) fn run(common: &Common, args: &Eval) -> Result<Outcome> {
     let set = open(args)?;
     let model = engine::load(common, &args.model, &args.precisions)?;
-    let load = |path: &std::path::PathBuf| engine::load(common, path, &Precisions::default());
-    let engines = Engines { model, reference: args.reference.as_ref().map(load).transpose()? };
+    // Of processes that run together the first alone runs the reference.
+    let load = |path: &std::path::PathBuf| engine::load(&common.alone(), path, &Precisions::default());
+    let reference = args.reference.as_ref().filter(|_| common.is_first());
+    let engines = Engines { model, reference: reference.map(load).transpose()? };
     let report = measured(common, args, set, &engines)?;
     if common.json {
         print_json(&report)?;

@@ -1,9 +1,0 @@
-//! `fpxint`: the program.
-
-#![forbid(unsafe_code)]
-
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    fpxint_cli::main()
-}
