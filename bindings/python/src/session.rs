@@ -60,7 +60,7 @@ impl Session {
             let inputs = described(&model.inputs(), engine.inputs());
             let outputs = match &engine {
                 Engine::Expanded(expanded) => described(&model.outputs(), expanded.outputs()),
-                Engine::Float(_) | Engine::Derived(_) => described(&model.outputs(), &[]),
+                Engine::Float(_) | Engine::Derived(_) | Engine::Batches(..) => described(&model.outputs(), &[]),
             };
             Ok((engine, inputs, outputs))
         })?;
@@ -133,7 +133,9 @@ impl Session {
         match &self.engine {
             Engine::Expanded(model) => model.run_views(views),
             Engine::Float(model) => model.run_views(views),
-            Engine::Derived(_) => Err(fpxint_runtime::Error::Graph("a session runs the model of a file".to_owned())),
+            Engine::Derived(_) | Engine::Batches(..) => {
+                Err(fpxint_runtime::Error::Graph("a session runs the model of a file".to_owned()))
+            }
         }
     }
 }
