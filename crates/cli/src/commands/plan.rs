@@ -266,7 +266,7 @@ fn split(
         idle,
         compute_ms: compute * 1e3,
         exchanges: exchanges.len(),
-        traffic_mb: exchanges.iter().sum::<f64>() / 1e6,
+        traffic_mb: exchanges.iter().fold(0.0, |sum, bytes| sum + bytes) / 1e6,
         communication_ms: communication * 1e3,
         total_ms: total * 1e3,
         speedup: alone / total,
