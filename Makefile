@@ -19,7 +19,7 @@ test: $(VENV)
 	.venv/bin/python tests/ort/raise_cases.py target/debug/examples/raise
 	.venv/bin/python tests/ort/fuse_cases.py target/debug/examples/fuse
 	.venv/bin/python tests/ort/artefacts.py $(FPXINT)
-	$(MAKE) test-python
+	$(MAKE) test-python BUILD="$(MPI)"
 
 # The processes of mpirun, which is installed first where that is possible.
 test-mpi:
@@ -28,8 +28,9 @@ test-mpi:
 	cargo test $(MPI) --test mpirun
 
 # The Python package: its wheel, built by the dev profile, in a fresh environment with stock ONNX Runtime.
+BUILD = --workspace
 test-python:
-	cargo build --workspace
+	cargo build $(BUILD) --bins
 	python3 -m venv --clear .venv-python
 	.venv-python/bin/pip install --quiet --disable-pip-version-check "maturin>=1.9,<2"
 	rm -rf target/wheels

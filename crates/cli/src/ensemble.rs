@@ -284,7 +284,8 @@ fn digest(source: &fpxint_onnx::Model, engine: &Engine) -> Result<Vec<u8>> {
         }
     }
     for layer in engine.expanded().map_or(&[][..], |model| model.layers()) {
-        hash.update(format!("{} {} {} {}\n", layer.name, layer.weights, layer.activations, layer.products));
+        let (clip, products) = (layer.activation_clip, layer.products);
+        hash.update(format!("{} {} {} {clip:?} {products}\n", layer.name, layer.weights, layer.activations));
     }
     Ok(hash.finalize().to_vec())
 }
