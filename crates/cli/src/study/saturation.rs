@@ -35,7 +35,8 @@ fn make(trial: &Trial<'_>) -> Result<Section> {
     let mut figure = Figure::new(
         "Clipped or not, symmetric or not",
         "Clipping moves the largest weights into the sparse saturation part M_sa, which is kept as integers, so that nothing is \
-         lost; a symmetric range of activations is [−m, m] with m their largest magnitude.",
+         lost; a symmetric range of activations is [−m, m] with m their largest magnitude. W4A8 sym laplace: four bits of weights, \
+         clipped by Laplace's rule, eight of activations, symmetric.",
         columns,
     );
     for [weights, activations] in SETTINGS {
@@ -46,7 +47,9 @@ fn make(trial: &Trial<'_>) -> Result<Section> {
                 let options = trial.options(weights.parse()?, activations.parse()?);
                 let score = trial.score(&Options { clip, symmetric: symmetry == SYMMETRY[1], ..options })?;
                 trial.progress.step();
-                let name = format!("{weights}, {activations}: {symmetry}, {}", clip.name());
+                let bits = [weights, activations].map(|text| text.parse().map_or(0, fpxint::Precision::total_bits));
+                let short = symmetry.trim_end_matches("metric");
+                let name = format!("W{}A{} {short} {}", bits[0], bits[1], clip.name());
                 let mut cells: Vec<Cell> =
                     vec![setting.as_str().into(), clip.name().into(), symmetry.into(), name.into()];
                 cells.extend([score.metric.into(), score.agreement.into(), score.sqnr().into(), share.into()]);
