@@ -68,7 +68,6 @@ fn processes_evaluate_together() {
 }
 
 #[test]
-#[ignore = "bench waits for ever where members are idle: a known fault"]
 fn bench_tells_who_is_idle() {
     let line = format!("bench {} --weights int4x1 --activations int4x1 --runs 2 --json", digits().display());
     let output = ranks(3, &line);
