@@ -390,19 +390,15 @@ pub(crate) enum Preset {
     Tf,
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct Eval {
-    /// FP32 ONNX file or artefact
-    pub model: PathBuf,
+/// A labelled data set, and how a model takes its samples.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DataSet {
     /// What is measured
     #[arg(long, value_enum)]
     pub task: Task,
     /// Folder or file with the data set
     #[arg(long, value_name = "PATH")]
     pub data: PathBuf,
-    /// Also run this model and report how often the two agree
-    #[arg(long, value_name = "REF")]
-    pub reference: Option<PathBuf>,
     /// How pixels become numbers [default: torchvision]
     #[arg(long, value_enum, help_heading = "Images")]
     pub preset: Option<Preset>,
@@ -424,6 +420,17 @@ pub(crate) struct Eval {
     /// Use only the first N samples
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Eval {
+    /// FP32 ONNX file or artefact
+    pub model: PathBuf,
+    /// Also run this model and report how often the two agree
+    #[arg(long, value_name = "REF")]
+    pub reference: Option<PathBuf>,
+    #[command(flatten)]
+    pub set: DataSet,
     #[command(flatten)]
     pub precisions: Precisions,
 }

@@ -11,9 +11,9 @@ use crate::external::of_stream;
 use crate::model::Model;
 use crate::node::input;
 use crate::persist::persist;
-use crate::proto::{ModelProto, TensorProto, tensor_proto::DataType};
+use crate::proto::{TensorProto, tensor_proto::DataType};
 use crate::stream::Parts;
-use crate::write::layer_nodes;
+use crate::write::{layer_nodes, made_of};
 use crate::{Error, check};
 
 /// Largest file protobuf can be.
@@ -43,18 +43,7 @@ pub fn write_floats(model: &Model, layers: &[FloatLayer], path: &Path) -> Result
         let x = input(&model.graph().node[plan.node], 0).unwrap_or("");
         Some(in_float(plan, i, names, x, |x, y| layer_nodes(model, plan, has_bias, i, names, [x, y])))
     });
-    let mut proto = ModelProto {
-        ir_version: model.proto.ir_version,
-        opset_import: model.proto.opset_import.clone(),
-        producer_name: Some("fpxint".to_owned()),
-        producer_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
-        domain: model.proto.domain.clone(),
-        model_version: model.proto.model_version,
-        doc_string: model.proto.doc_string.clone(),
-        graph: Some(graph),
-        functions: model.proto.functions.clone(),
-        ..ModelProto::default()
-    };
+    let mut proto = made_of(model, graph);
     // Before this set a Gemm without a bias is no node, and a Gemm needs none only where it has one of zeros.
     let needs_bias = check::opset(&proto).is_some_and(|opset| opset < 11);
     if let Some(graph) = &mut proto.graph {

@@ -28,7 +28,7 @@ use crate::layers::Plan;
 use crate::model::Model;
 use crate::node::{input, make};
 use crate::persist::persist;
-use crate::proto::{ModelProto, NodeProto, StringStringEntryProto};
+use crate::proto::{GraphProto, ModelProto, NodeProto, StringStringEntryProto};
 use crate::stream::{Data, Outside, Parts};
 use crate::terms::add_terms;
 use crate::{Error, Unraisable, check, raise};
@@ -236,7 +236,12 @@ fn stripped(model: &Model, encoded: &[Option<&EncodedLayer>]) -> (ModelProto, Na
         let build = |x: &str, y: &str| layer_nodes(model, plan, layer.bias.is_some(), i, names, [x, y]);
         Some(in_float(plan, i, names, x, build))
     });
-    let proto = ModelProto {
+    (made_of(model, graph), names)
+}
+
+/// A model of ours with this graph, and all else as in `model`.
+pub(crate) fn made_of(model: &Model, graph: GraphProto) -> ModelProto {
+    ModelProto {
         ir_version: model.proto.ir_version,
         opset_import: model.proto.opset_import.clone(),
         producer_name: Some("fpxint".to_owned()),
@@ -247,8 +252,7 @@ fn stripped(model: &Model, encoded: &[Option<&EncodedLayer>]) -> (ModelProto, Na
         graph: Some(graph),
         functions: model.proto.functions.clone(),
         ..ModelProto::default()
-    };
-    (proto, names)
+    }
 }
 
 /// The node itself with the folded bias; a MatMul adds it afterwards.

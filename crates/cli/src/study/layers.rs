@@ -20,7 +20,7 @@ const SAMPLES: u32 = 50;
 const PARTS: [&str; 3] = ["weights", "activations", "both"];
 
 fn make(trial: &Trial<'_>) -> Result<Section> {
-    let samples = trial.args.limit.map_or(SAMPLES, |limit| limit.min(SAMPLES));
+    let samples = trial.args.set.limit.map_or(SAMPLES, |limit| limit.min(SAMPLES));
     let (fine, coarse) = (int(8, 2)?, int(4, 2)?);
     let rest = plain(fine, fine);
     let score = |options| -> Result<Score> {

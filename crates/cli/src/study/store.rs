@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::args::Study;
 use super::section::Section;
+use crate::args::DataSet;
 
 /// A folder of finished sections.
 #[derive(Debug)]
@@ -30,7 +31,7 @@ impl Store {
     pub(super) fn open(args: &Study, model: &str) -> Result<Self> {
         let folder = args.output.join("sections");
         fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-        let Study { task, preset, resize, crop, tokenizer, max_length, labels, limit, data, .. } = args;
+        let DataSet { task, preset, resize, crop, tokenizer, max_length, labels, limit, data } = &args.set;
         let settings = format!("{task:?} {preset:?} {resize:?} {crop:?} {max_length:?} {labels:?} {limit:?}");
         let files: Vec<String> = [Some(data), tokenizer.as_ref()].into_iter().flatten().map(|p| stamp(p)).collect();
         let kernel = fpxint_kernels::select()?.name();

@@ -139,7 +139,7 @@ impl<'a> Trial<'a> {
 
     /// The name of the task's first metric, for people.
     pub(super) fn metric_title(&self) -> &'static str {
-        match self.args.task {
+        match self.args.set.task {
             Task::Imagenet | Task::Cifar10 => "top-1 accuracy",
             Task::StsB => "Spearman correlation",
             Task::Squad => "F1",
@@ -149,17 +149,17 @@ impl<'a> Trial<'a> {
 
     /// How that metric is written.
     pub(super) fn metric_show(&self) -> Show {
-        if self.args.task == Task::StsB { Show::Fixed(4) } else { Show::Percent(2) }
+        if self.args.set.task == Task::StsB { Show::Fixed(4) } else { Show::Percent(2) }
     }
 
     /// The axis of that metric, and of what stands beside it.
     pub(super) fn metric_axis(&self, beside: &str) -> Axis {
         let title = format!("{}{beside}", self.metric_title());
-        if self.args.task == Task::StsB { Axis::linear(&title) } else { Axis::percent(&title) }
+        if self.args.set.task == Task::StsB { Axis::linear(&title) } else { Axis::percent(&title) }
     }
 
     fn metric(&self, metrics: &Metrics) -> f64 {
-        let key = match self.args.task {
+        let key = match self.args.set.task {
             Task::Imagenet | Task::Cifar10 => "top1",
             Task::StsB => "spearman",
             Task::Squad => "f1",
@@ -211,7 +211,7 @@ impl<'a> Trial<'a> {
             _ => [f64::NAN; 3],
         };
         let mut eval = self.args.eval();
-        eval.limit = limit.or(self.eval.limit);
+        eval.set.limit = limit.or(self.eval.set.limit);
         let reference = Engine::Derived(self.reference()?.clone());
         let engines = Engines { model, reference: Some(reference) };
         let set = eval::open(&eval)?;
@@ -292,15 +292,15 @@ impl<'a> Trial<'a> {
 
     /// The command that scores uniform precisions.
     pub(super) fn command(&self) -> String {
-        let limit = self.args.limit.map_or(String::new(), |limit| format!(" --limit {limit}"));
-        let preset = self.args.preset.map_or("", |preset| match preset {
+        let limit = self.args.set.limit.map_or(String::new(), |limit| format!(" --limit {limit}"));
+        let preset = self.args.set.preset.map_or("", |preset| match preset {
             crate::args::Preset::Torchvision => " --preset torchvision",
             crate::args::Preset::Tf => " --preset tf",
         });
         let model = self.args.model.file_name().unwrap_or_default().to_string_lossy();
         format!(
             "fpxint eval {model} --task {} --data DATA{preset}{limit} --reference {model} --weights W --activations A",
-            self.args.task.name()
+            self.args.set.task.name()
         )
     }
 

@@ -18,9 +18,9 @@ pub(super) struct Set(Box<dyn Images>);
 
 impl Set {
     pub(super) fn open(args: &Eval) -> Result<Self> {
-        Ok(Self(match args.task {
-            Task::Cifar10 => Box::new(Cifar10::open(&args.data)?),
-            _ => Box::new(Imagenet::open(&args.data, args.resize)?),
+        Ok(Self(match args.set.task {
+            Task::Cifar10 => Box::new(Cifar10::open(&args.set.data)?),
+            _ => Box::new(Imagenet::open(&args.set.data, args.set.resize)?),
         }))
     }
 }
@@ -44,8 +44,8 @@ fn classify(common: &Common, args: &Eval, set: &dyn Images, engines: &Engines) -
     let input = ImageInput::of(model.inputs())?;
     let with_input = |reference| anyhow::Ok((reference, ImageInput::of(Engine::inputs(reference))?));
     let reference = reference.map(with_input).transpose().context("the reference")?;
-    let crop = args.crop.map(|c| c as usize);
-    let open = if args.task == Task::Cifar10 { 32 } else { 224 };
+    let crop = args.set.crop.map(|c| c as usize);
+    let open = if args.set.task == Task::Cifar10 { 32 } else { 224 };
     let size = input.size.map(|side| crop.or(side).unwrap_or(open));
     let bar = progress::bar(common, "evaluating", count);
     let mut best = Found { model: Vec::new(), reference: reference.as_ref().map(|_| Vec::new()) };
@@ -84,7 +84,7 @@ fn scores(
     largest: usize,
     args: &Eval,
 ) -> Result<Vec<Vec<f32>>> {
-    let outputs = engine.run(&input.batch(images, size, args.preset.unwrap_or(Preset::Torchvision))?)?;
+    let outputs = engine.run(&input.batch(images, size, args.set.preset.unwrap_or(Preset::Torchvision))?)?;
     let (name, scores) = outputs.first().context("the model has no output")?;
     let batch = input.batch.unwrap_or(images.len()).max(images.len());
     let classes = scores.shape().iter().product::<usize>() / batch;
@@ -93,7 +93,7 @@ fn scores(
         "output `{name}` of shape {:?} is not one row of classes an image",
         scores.shape()
     );
-    let data = args.data.display();
+    let data = args.set.data.display();
     ensure!(largest < classes, "{data}: label {largest} is beyond the {classes} classes of output `{name}`");
     let scores = scores.to_f32();
     let rows = scores.as_slice().context("a contiguous output")?.chunks_exact(classes);

@@ -25,7 +25,7 @@ pub(super) struct Set {
 
 impl Set {
     pub(super) fn open(args: &Eval) -> Result<Self> {
-        let file = data::text::locate(&args.data, &data::mnli::FILES)?;
+        let file = data::text::locate(&args.set.data, &data::mnli::FILES)?;
         let mut samples = data::mnli::read(&file)?;
         samples.truncate(limited(args, samples.len()));
         let encoder = text::tokenizer(args, &file)?;
@@ -40,7 +40,7 @@ impl Evaluate for Set {
         let place = |sample: &Sample| format!("line {}", sample.line);
         let pair = |sample: &Sample| encoder.pair(sample.sentences.each_ref().map(String::as_str));
         let sequences = text::encode(&file, &samples, place, pair)?;
-        let order = args.labels.unwrap_or(Label::ALL);
+        let order = args.set.labels.unwrap_or(Label::ALL);
         let found = models.run(&encoder, &sequences, |outputs, indices| labels(outputs, indices.len(), order))?;
         let accuracy = |found: &[Label]| share(found.len(), |i| found[i] == samples[i].label);
         Ok(found.evaluation(|found| Metrics::from([("accuracy", accuracy(found))]), Label::eq))

@@ -72,7 +72,7 @@ pub(crate) fn run(common: &Common, args: &Eval) -> Result<Outcome> {
     if common.json {
         print_json(&report)?;
     } else {
-        report.print(args.task);
+        report.print(args.set.task);
     }
     Ok(Outcome::Done)
 }
@@ -80,7 +80,7 @@ pub(crate) fn run(common: &Common, args: &Eval) -> Result<Outcome> {
 /// Opens the data set.
 pub(crate) fn open(args: &Eval) -> Result<Box<dyn Evaluate>> {
     check_flags(args)?;
-    Ok(match args.task {
+    Ok(match args.set.task {
         Task::Imagenet | Task::Cifar10 => Box::new(images::Set::open(args)?),
         Task::StsB => Box::new(sts_b::Set::open(args)?),
         Task::Squad => Box::new(squad::Set::open(args)?),
@@ -92,20 +92,23 @@ pub(crate) fn open(args: &Eval) -> Result<Box<dyn Evaluate>> {
 pub(crate) fn measured(common: &Common, args: &Eval, set: Box<dyn Evaluate>, engines: &Engines) -> Result<Report> {
     let Evaluation { count, metrics, reference } = set.evaluate(common, args, engines)?;
     let (weights, activations) = engines.model.precisions();
-    Ok(Report { task: args.task.name(), count, weights, activations, metrics, reference })
+    Ok(Report { task: args.set.task.name(), count, weights, activations, metrics, reference })
 }
 
 /// Refuses flags that mean nothing to the task.
 fn check_flags(args: &Eval) -> Result<()> {
-    let images =
-        [("--preset", args.preset.is_some()), ("--resize", args.resize.is_some()), ("--crop", args.crop.is_some())];
-    let text = [("--tokenizer", args.tokenizer.is_some()), ("--max-length", args.max_length.is_some())];
-    let (wrong, kind) = if args.task.is_text() { (&images[..], "images") } else { (&text[..], "text") };
+    let images = [
+        ("--preset", args.set.preset.is_some()),
+        ("--resize", args.set.resize.is_some()),
+        ("--crop", args.set.crop.is_some()),
+    ];
+    let text = [("--tokenizer", args.set.tokenizer.is_some()), ("--max-length", args.set.max_length.is_some())];
+    let (wrong, kind) = if args.set.task.is_text() { (&images[..], "images") } else { (&text[..], "text") };
     if let Some((flag, _)) = wrong.iter().find(|(_, given)| *given) {
-        bail!("{flag} is for {kind}, and does not apply to --task {}", args.task.name());
+        bail!("{flag} is for {kind}, and does not apply to --task {}", args.set.task.name());
     }
-    if args.labels.is_some() && args.task != Task::Mnli {
-        bail!("--labels is for --task mnli, and does not apply to --task {}", args.task.name());
+    if args.set.labels.is_some() && args.set.task != Task::Mnli {
+        bail!("--labels is for --task mnli, and does not apply to --task {}", args.set.task.name());
     }
     Ok(())
 }
@@ -117,5 +120,5 @@ fn share(count: usize, holds: impl Fn(usize) -> bool) -> f64 {
 
 /// Samples to use of `len`.
 fn limited(args: &Eval, len: usize) -> usize {
-    args.limit.map_or(len, |limit| len.min(limit as usize))
+    args.set.limit.map_or(len, |limit| len.min(limit as usize))
 }

@@ -1,6 +1,8 @@
 //! The part of a paragraph that answers a question, from scores for where it starts and ends.
 //!
-//!     best over windows and i <= j < i + 30, i and j in the paragraph, of start[i] + end[j]
+//! ```text
+//! best over windows and i <= j < i + 30, i and j in the paragraph, of start[i] + end[j]
+//! ```
 //!
 //! Where questions may have no answer, there is none if the score of the window's first token ([CLS]), `start[0] + end[0]`, at
 //! its least over the windows, exceeds the best of a span.

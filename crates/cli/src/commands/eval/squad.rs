@@ -27,7 +27,7 @@ pub(super) struct Set {
 
 impl Set {
     pub(super) fn open(args: &Eval) -> Result<Self> {
-        let file = data::text::locate(&args.data, &data::squad::FILES)?;
+        let file = data::text::locate(&args.set.data, &data::squad::FILES)?;
         let mut squad = data::squad::read(&file)?;
         let nullable = squad.some_impossible();
         squad.questions.truncate(limited(args, squad.questions.len()));

@@ -25,7 +25,7 @@ pub(super) struct Set {
 
 impl Set {
     pub(super) fn open(args: &Eval) -> Result<Self> {
-        let file = data::text::locate(&args.data, &data::sts_b::FILES)?;
+        let file = data::text::locate(&args.set.data, &data::sts_b::FILES)?;
         let mut pairs = data::sts_b::read(&file)?;
         pairs.truncate(limited(args, pairs.len()));
         let encoder = text::tokenizer(args, &file)?;

@@ -14,7 +14,7 @@ use crate::progress;
 
 /// The tokenizer that was named, or else the one beside the model or beside the data file.
 pub(super) fn tokenizer(args: &Eval, data: &Path) -> Result<Encoder> {
-    if let Some(file) = &args.tokenizer {
+    if let Some(file) = &args.set.tokenizer {
         return Encoder::open(file);
     }
     let beside = |file: &Path| file.parent().map(|folder| folder.join("tokenizer.json")).filter(|file| file.is_file());
@@ -46,7 +46,7 @@ impl<'a> TextModels<'a> {
         let reference = engines.reference.as_ref().map(|engine| TokenInput::of(engine.inputs()));
         let reference = reference.transpose().context("the reference")?;
         let fixed = [Some(&input), reference.as_ref()].into_iter().flatten().filter_map(|input| input.length);
-        encoder.most = fixed.fold(args.max_length.map_or(length, |most| most as usize), usize::min);
+        encoder.most = fixed.fold(args.set.max_length.map_or(length, |most| most as usize), usize::min);
         Ok(Self { common, engines, input, reference })
     }
 
