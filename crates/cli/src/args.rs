@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use fpxint::{ActivationClip, Clip, Granularity, Precision, Rounding};
+use fpxint::{ActivationClip, AttentionPrecision, Clip, Granularity, Precision, Rounding};
 use fpxint_onnx::Limits;
 use regex::Regex;
 
@@ -129,6 +129,10 @@ pub(crate) fn precision(text: &str) -> Result<Precision, String> {
     text.parse().map_err(|e: fpxint::Error| e.to_string())
 }
 
+fn attention(text: &str) -> Result<AttentionPrecision, String> {
+    text.parse().map_err(|e: fpxint::Error| e.to_string())
+}
+
 fn pattern(text: &str) -> Result<Regex, String> {
     Regex::new(text).map_err(|e| e.to_string().lines().last().unwrap_or_default().to_owned())
 }
@@ -145,6 +149,10 @@ pub struct Precisions {
     /// How weights are expanded.
     #[command(flatten)]
     pub method: Method,
+    /// How attention computes: fp32, or on integers of eight bits [default: what the artefact states;
+    /// otherwise int8x1 where all activations have at most 8 bits, or else fp32]
+    #[arg(long, value_name = "fp32|int8x1|int4x2", value_parser = attention)]
+    pub attention: Option<AttentionPrecision>,
     /// Use only the first N terms of the weights
     #[arg(long, value_name = "N")]
     pub weight_terms: Option<u32>,
@@ -264,6 +272,9 @@ pub struct Quantize {
     /// How weights are expanded.
     #[command(flatten)]
     pub method: Method,
+    /// How attention computes, kept in the file as its setting: fp32, or on integers of eight bits [default: not stated]
+    #[arg(long, value_name = "fp32|int8x1|int4x2", value_parser = attention)]
+    pub attention: Option<AttentionPrecision>,
     /// Leave layers in FP32 whose name this regular expression matches; may be given more than once
     #[arg(long, value_name = "REGEX", value_parser = pattern)]
     pub exclude: Vec<Regex>,

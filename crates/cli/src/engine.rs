@@ -72,6 +72,7 @@ fn load_alike(common: &Common, source: &fpxint_onnx::Model, path: &Path, precisi
         clip: precisions.method.clip.unwrap_or_default(),
         activation_clip: precisions.method.activation_clip,
         means: planning::means(common, source, precisions.method.bias_correction == Some(true))?,
+        attention: precisions.attention,
         weight_terms: precisions.weight_terms,
         activation_terms: precisions.activation_terms,
         threads: common.threads(),
@@ -95,6 +96,7 @@ fn load_planned(common: &Common, source: &fpxint_onnx::Model, path: &Path, preci
     let options = Options {
         plan: Some(Arc::new(plan)),
         means,
+        attention: precisions.attention,
         weight_terms: precisions.weight_terms,
         activation_terms: precisions.activation_terms,
         threads: common.threads(),
@@ -146,6 +148,9 @@ fn chosen(source: &fpxint_onnx::Model, path: &Path, precisions: &Precisions) -> 
         }
         (None | Some(Format::Fp32), None | Some(Format::Fp32)) => match for_integers {
             Some(flag) => bail!("{file} is not expanded: pass --weights and --activations with {flag}"),
+            None if precisions.attention.is_some_and(|attention| attention.steps().is_some()) => {
+                bail!("{file} is not expanded: pass --weights and --activations with --attention")
+            }
             None => Ok(None),
         },
         (Some(Format::Fp32), Some(Format::Int(_))) | (Some(Format::Int(_)), Some(Format::Fp32)) => {

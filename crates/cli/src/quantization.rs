@@ -87,6 +87,9 @@ pub fn quantize(common: &Common, args: &Quantize, mut model: fpxint_onnx::Model)
     let open = |size: Option<usize>| size.map(|s| s as u64);
     let shape = |port: Port| (port.name, port.shape.into_iter().map(open).collect());
     model.state_output_shapes(&survey.outputs.into_iter().map(shape).collect::<Vec<_>>());
+    if let Some(attention) = args.attention {
+        model.state_attention(attention);
+    }
     let written = match &args.output {
         Some(output) if !args.dry_run => fpxint_onnx::write(&model, &layers, output)?,
         output => fpxint_onnx::preview(&model, &layers, output.as_deref().unwrap_or(Path::new("model.onnx")))?,

@@ -6,6 +6,7 @@
 //! group (eq. 5 to 8). This crate is the specification: clear scalar code, no files, no threads, no SIMD.
 //!
 //! * [`Precision`]: bits per term and number of terms, written `int4x2`.
+//! * [`AttentionPrecision`]: how attention computes.
 //! * [`Series`]: the expansion of a weight tensor, its bound for every prefix, and its integers.
 //! * [`Grid`]: the expansion of activations at run time, one grid per row or image.
 //! * [`Saturated`]: the same with what lies beyond a clip, [`ActivationClip`], as a sparse integer part.
@@ -16,6 +17,7 @@
 
 #![forbid(unsafe_code)]
 
+mod attention;
 mod blocks;
 mod error;
 pub mod expand;
@@ -29,6 +31,7 @@ mod rounding;
 mod saturation;
 mod series;
 
+pub use attention::AttentionPrecision;
 pub use error::Error;
 pub use expand::activation::Grid;
 pub use expand::centred::{Centred, expand_centred};

@@ -3,7 +3,7 @@
 //! `cargo bench -p fpxint-kernels --bench encoder`; `FPXINT_KERNEL` chooses the kernel.
 
 use divan::{Bencher, counter::ItemsCount};
-use fpxint_kernels::{Activation, Attention, Buffer, Extent, Kernel, Norm, Operands, Rows, select};
+use fpxint_kernels::{Activation, Attention, Extent, Kernel, Norm, Operands, Rows, Workspace, select};
 
 fn main() {
     divan::main();
@@ -18,15 +18,27 @@ fn wave(len: usize) -> Vec<f32> {
 }
 
 /// Heads, tokens and values of a head.
-#[divan::bench(args = [(12, 128, 64), (12, 128, 32), (12, 16, 64), (12, 384, 64), (12, 512, 64), (12, 197, 64)])]
-fn attention(bencher: Bencher, (heads, tokens, depth): (usize, usize, usize)) {
+const SIZES: [(usize, usize, usize); 6] =
+    [(12, 128, 64), (12, 128, 32), (12, 16, 64), (12, 384, 64), (12, 512, 64), (12, 197, 64)];
+
+#[divan::bench(args = SIZES)]
+fn attention(bencher: Bencher, size: (usize, usize, usize)) {
+    attend(bencher, size, None);
+}
+
+#[divan::bench(args = SIZES)]
+fn integer_attention(bencher: Bencher, size: (usize, usize, usize)) {
+    attend(bencher, size, Some(127));
+}
+
+fn attend(bencher: Bencher, (heads, tokens, depth): (usize, usize, usize), steps: Option<u8>) {
     let row = heads * depth;
     let x = wave(3 * tokens * row);
     let rows = |i: usize| Rows { values: &x[i * row..], stride: 3 * row };
     let operands = Operands { queries: rows(0), keys: rows(1), values: rows(2), mask: None };
     let extent = Extent { batch: 1, queries: tokens, keys: tokens, depth, width: depth };
-    let (mut y, mut scratch) = (vec![0.0; tokens * row], Buffer::default());
-    let attention = Attention { heads, scale: 0.125 };
+    let (mut y, mut scratch) = (vec![0.0; tokens * row], Workspace::default());
+    let attention = Attention { heads, scale: 0.125, steps };
     let macs = 2 * tokens * tokens * row;
     bencher
         .counter(ItemsCount::new(macs))

@@ -6,18 +6,25 @@
 //! y[i, c]     = ((sum_j p[i, j] v[j, c]) + 0) * (1 / sum_j p)    by mul_add over j, from 0 on; the last sum in 16 lanes
 //! ```
 //!
+//! Keys at the end of a sequence whose mask lies 1e4 or more below the largest of their query, for every query, are hidden: they
+//! take no part, whatever they hold, and cost nothing. So padding changes no bit, whatever its length.
+//!
 //! Each sum belongs to one score or output, so vectors and tiles do not show in the bits. Keys that a mask takes below -87 under
-//! the largest score add exact zeros: keys masked at the end of a sequence change no bit, whatever their number, as long as their
-//! values are finite. A row with a score that is NaN or `+inf`, or of which all are `-inf`, is NaN.
+//! the largest score add exact zeros. A row with a score that is NaN or `+inf`, or of which all are `-inf`, is NaN.
 //!
 //! Keys and values of a head are packed into panels of [`NR`] columns, keys transposed; then blocks of up to [`MR`] queries go
-//! through scores, exponentials and outputs while these are in the cache.
+//! through scores, exponentials and outputs while these are in the cache. [`integers`] has the same on integers of eight bits.
 
 use rayon::prelude::*;
 
 use crate::kernel::{MR, NR};
 use crate::softmax::Scores;
 use crate::{Buffer, Kernel};
+
+pub(crate) mod integers;
+
+/// What a key's mask lies below the largest of its query where it is hidden, at least.
+const HIDDEN: f32 = 1e4;
 
 /// Rows in memory: row `r` begins at `r * stride`. They may lie side by side with other values, as in a joined projection.
 #[derive(Debug, Clone, Copy)]
@@ -73,6 +80,17 @@ pub struct Attention {
     pub heads: usize,
     /// What scores are multiplied by.
     pub scale: f32,
+    /// Largest magnitude of the integers that queries, keys and values become, at most 127; `None` where they stay floats.
+    pub steps: Option<u8>,
+}
+
+/// Buffers of a call, kept for the next.
+#[derive(Debug, Default)]
+pub struct Workspace {
+    /// Panels and scores of floats.
+    floats: Buffer,
+    /// Heads and blocks of integers.
+    integers: integers::Workspace,
 }
 
 /// One factor of a product of floats: `rows` rows of `depth` values, `stride` apart.
@@ -136,9 +154,10 @@ struct Panels {
 }
 
 impl Extent {
-    fn panels(&self) -> Panels {
-        let (keys, values) = (self.keys.div_ceil(NR), self.width.div_ceil(NR));
-        Panels { keys, values, len: (keys * self.depth + values * self.keys) * NR }
+    /// Of `count` keys.
+    fn panels(&self, count: usize) -> Panels {
+        let (keys, values) = (count.div_ceil(NR), self.width.div_ceil(NR));
+        Panels { keys, values, len: (keys * self.depth + values * count) * NR }
     }
 
     /// Floats that one block of queries needs: scores and outputs, both in whole panels.
@@ -175,7 +194,7 @@ impl Attention {
         operands: &Operands<'_>,
         extent: Extent,
         y: &mut [f32],
-        scratch: &mut Buffer,
+        space: &mut Workspace,
         threads: usize,
     ) {
         self.check(operands, extent, y);
@@ -186,7 +205,11 @@ impl Attention {
             return y.fill(f32::NAN);
         }
         let call = Call { attention: *self, kernel, operands, extent };
-        if threads <= 1 { call.run_alone(y, scratch) } else { call.run_shared(y, scratch, threads) }
+        match (self.steps.and_then(|steps| call.integers(steps)), threads) {
+            (Some(integers), _) => integers.run(y, &mut space.integers, threads),
+            (None, ..=1) => call.run_alone(y, &mut space.floats),
+            (None, _) => call.run_shared(y, &mut space.floats, threads),
+        }
     }
 
     fn check(&self, operands: &Operands<'_>, extent: Extent, y: &[f32]) {
@@ -211,12 +234,13 @@ impl Call<'_> {
     /// Head by head, so that its panels stay in the cache.
     fn run_alone(&self, y: &mut [f32], scratch: &mut Buffer) {
         let Extent { batch, queries, .. } = self.extent;
-        let (panels, work) = (self.extent.panels().len, self.extent.workspace());
+        let (panels, work) = (self.extent.panels(self.extent.keys).len, self.extent.workspace());
         scratch.reserve((panels + work) * size_of::<f32>());
         let (packed, work) = scratch.floats_mut(panels + work).split_at_mut(panels);
         for (b, y) in y.chunks_exact_mut(queries * self.row()).enumerate().take(batch) {
+            let keys = self.keys(b);
             for head in 0..self.attention.heads {
-                self.pack([b, head], packed);
+                self.pack([b, head], keys, packed);
                 self.some_queries(Round { first: [b, head], batch: 1, heads: 1 }, [0, 0], packed, y, work);
             }
         }
@@ -227,7 +251,7 @@ impl Call<'_> {
         let (Extent { batch, queries, .. }, heads) = (self.extent, self.attention.heads);
         let some = threads.min(batch);
         let block = queries.div_ceil((4 * threads).div_ceil(some)).next_multiple_of(MR).min(queries);
-        let (panels, work) = (self.extent.panels().len, self.extent.workspace());
+        let (panels, work) = (self.extent.panels(self.extent.keys).len, self.extent.workspace());
         let (packed, space) = (some * heads * panels, some * queries.div_ceil(block) * work);
         scratch.reserve((packed + space) * size_of::<f32>());
         let (packed, space) = scratch.floats_mut(packed + space).split_at_mut(packed);
@@ -235,7 +259,10 @@ impl Call<'_> {
             let first = i * some;
             let round = Round { first: [first, 0], batch: some.min(batch - first), heads };
             let packed = &mut packed[..round.batch * heads * panels];
-            let pack = |(i, packed): (usize, &mut [f32])| self.pack([first + i / heads, i % heads], packed);
+            let pack = |(i, packed): (usize, &mut [f32])| {
+                let b = first + i / heads;
+                self.pack([b, i % heads], self.keys(b), packed);
+            };
             packed.par_chunks_exact_mut(panels.max(1)).enumerate().for_each(pack);
             let packed = &*packed;
             let sequences = y.par_chunks_exact_mut(queries * self.row()).enumerate();
@@ -247,6 +274,24 @@ impl Call<'_> {
         }
     }
 
+    /// Keys of sequence `b` that are not hidden.
+    fn keys(&self, b: usize) -> usize {
+        let Extent { queries, keys, .. } = self.extent;
+        let Some(mask) = self.operands.mask.filter(|mask| mask.strides[3] != 0) else { return keys };
+        let seen = |count: usize, stride: usize| if stride == 0 { 1 } else { count };
+        let (heads, queries) = (seen(self.attention.heads, mask.strides[1]), seen(queries, mask.strides[2]));
+        let mut most = 0;
+        for row in (0..heads).flat_map(|h| (0..queries).map(move |i| mask.row([b, h, i], keys))) {
+            let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let hidden = row[most..].iter().rev().take_while(|&&x| x - largest <= -HIDDEN).count();
+            most = keys - hidden;
+            if most == keys {
+                break;
+            }
+        }
+        most
+    }
+
     /// Values of an output row.
     fn row(&self) -> usize {
         self.attention.heads * self.extent.width
@@ -254,20 +299,21 @@ impl Call<'_> {
 
     /// Queries of sequence `b` of a round from `query` on, as many as `y` has rows, in all heads of the round.
     fn some_queries(&self, round: Round, [b, query]: [usize; 2], packed: &[f32], y: &mut [f32], work: &mut [f32]) {
-        let (Extent { queries, keys, depth, width, .. }, row) = (self.extent, self.row());
+        let (Extent { queries, depth, width, .. }, row) = (self.extent, self.row());
         let count = y.len() / row;
         let height = count.div_ceil(count.div_ceil(MR));
-        let panels = self.extent.panels();
+        let keys = self.keys(round.first[0] + b);
+        let (panels, space) = (self.extent.panels(keys), self.extent.panels(self.extent.keys).len);
         let Rows { values, stride } = self.operands.queries;
         for head in 0..round.heads {
-            let packed = &packed[(b * round.heads + head) * panels.len..][..panels.len];
+            let packed = &packed[(b * round.heads + head) * space..][..panels.len];
             let [b, h] = [round.first[0] + b, round.first[1] + head];
             for first in (0..count).step_by(height) {
                 let rows = height.min(count - first);
                 let q = &values[(b * queries + query + first) * stride + h * depth..];
                 let q = Factor::new(q, stride, [rows, depth]);
                 let mask = |r: usize| self.operands.mask.map(|mask| mask.row([b, h, query + first + r], keys));
-                let outputs = self.block(&q, packed, mask, work);
+                let outputs = self.block(&q, keys, packed, mask, work);
                 for (r, outputs) in outputs.chunks_exact(panels.values * NR).take(rows).enumerate() {
                     y[(first + r) * row + h * width..][..width].copy_from_slice(&outputs[..width]);
                 }
@@ -275,20 +321,21 @@ impl Call<'_> {
         }
     }
 
-    /// Packs keys and values of one head of one sequence.
-    fn pack(&self, [b, h]: [usize; 2], packed: &mut [f32]) {
-        let (Extent { keys: count, depth, width, .. }, operands) = (self.extent, self.operands);
-        let (keys, values) = packed.split_at_mut(self.extent.panels().keys * depth * NR);
+    /// Packs `count` keys and values of one head of one sequence.
+    fn pack(&self, [b, h]: [usize; 2], count: usize, packed: &mut [f32]) {
+        let (Extent { keys: all, depth, width, .. }, operands) = (self.extent, self.operands);
+        let panels = self.extent.panels(count);
+        let (keys, values) = packed[..panels.len].split_at_mut(panels.keys * depth * NR);
         let Rows { values: x, stride } = operands.keys;
         for (i, panel) in keys.chunks_exact_mut((depth * NR).max(1)).enumerate() {
-            let x = &x[(b * count + i * NR) * stride + h * depth..];
+            let x = &x[(b * all + i * NR) * stride + h * depth..];
             self.kernel.transpose(&Factor::new(x, stride, [NR.min(count - i * NR), depth]), panel);
         }
         let Rows { values: x, stride } = operands.values;
         for (i, panel) in values.chunks_exact_mut((count * NR).max(1)).enumerate() {
             let width = NR.min(width - i * NR);
             for (j, panel) in panel.as_chunks_mut::<NR>().0.iter_mut().enumerate() {
-                let x = &x[(b * count + j) * stride + h * self.extent.width + i * NR..];
+                let x = &x[(b * all + j) * stride + h * self.extent.width + i * NR..];
                 match x.first_chunk::<NR>() {
                     Some(x) if width == NR => *panel = *x,
                     _ => {
@@ -300,15 +347,16 @@ impl Call<'_> {
         }
     }
 
-    /// Outputs of a block of queries, in whole panels a row.
+    /// Outputs of a block of queries on `count` keys, in whole panels a row.
     fn block<'w, 'm>(
         &self,
         q: &Factor<'_>,
+        count: usize,
         packed: &[f32],
         mask: impl Fn(usize) -> Option<&'m [f32]>,
         work: &'w mut [f32],
     ) -> &'w [f32] {
-        let (Extent { keys: count, depth, .. }, kernel, panels) = (self.extent, self.kernel, self.extent.panels());
+        let (Extent { depth, .. }, kernel, panels) = (self.extent, self.kernel, self.extent.panels(count));
         let (keys, values) = packed.split_at(panels.keys * depth * NR);
         let (p, out) = work.split_at_mut(MR * NR * panels.keys);
         let (stride, width) = (panels.keys * NR, panels.values * NR);
@@ -335,8 +383,13 @@ impl Call<'_> {
 impl<'a> Mask<'a> {
     /// Its elements of one query: one, or one a key.
     fn row(&self, index: [usize; 3], keys: usize) -> &'a [f32] {
+        &self.from(index)[..if self.strides[3] == 0 { 1 } else { keys }]
+    }
+
+    /// Its elements from a query's first on.
+    fn from(&self, index: [usize; 3]) -> &'a [f32] {
         let start: usize = index.iter().zip(self.strides).map(|(index, stride)| index * stride).sum();
-        &self.values[start..][..if self.strides[3] == 0 { 1 } else { keys }]
+        &self.values[start..]
     }
 }
 

@@ -11,6 +11,7 @@
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 
+use crate::attention::integers::bodies::{code_queries, code_values, weigh};
 use crate::attention::transpose;
 use crate::kernel::{MR, NR, Tile};
 use crate::window::Window;

@@ -35,8 +35,10 @@ macro_rules! of_rows {
 }
 
 mod floats;
+mod integers;
 
 use floats::{float_product, transpose};
+use integers::{code_queries, code_values, weigh};
 
 /// Adds the products of a window's `ROWS` rows by a panel to `$acc`: a macro, so that they stay in the registers of the function
 /// it stands in. Of a half panel only the first vector has outputs.

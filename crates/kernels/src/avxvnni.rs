@@ -6,6 +6,7 @@
 
 use std::arch::x86_64::*;
 
+use crate::attention::integers::bodies::{code_queries, code_values, weigh};
 use crate::attention::transpose;
 use crate::kernel::{NR, Tile};
 use crate::window::Window;

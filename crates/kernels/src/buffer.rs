@@ -45,6 +45,26 @@ impl Buffer {
         unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), len) }
     }
 
+    /// The first `len` bytes as signed integers.
+    ///
+    /// # Panics
+    /// If it does not hold them.
+    pub fn signed(&self, len: usize) -> &[i8] {
+        let bytes = self.bytes(len);
+        // SAFETY: bytes of either kind have the same size, alignment and valid values.
+        unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len()) }
+    }
+
+    /// The first `len` bytes as signed integers.
+    ///
+    /// # Panics
+    /// If it does not hold them.
+    pub fn signed_mut(&mut self, len: usize) -> &mut [i8] {
+        let bytes = self.bytes_mut(len);
+        // SAFETY: as for `signed`; the borrow is exclusive.
+        unsafe { std::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast(), bytes.len()) }
+    }
+
     fn lines_as_bytes(&self) -> &[u8] {
         // SAFETY: the lines are initialised, and these are all their bytes.
         unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.capacity()) }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::attention::integers::Weighed;
 use crate::attention::{Factor, Target};
 use crate::beyond::{Beyond, Hit};
 use crate::pool::Line;
@@ -204,6 +205,14 @@ pub mod sealed {
         fn sum(&self, x: &[f32], y: &mut [f32]);
         /// `out[r, c] = sum_i lhs[r, i] * panel[i, c]` by `mul_add`, from 0 on and in order, of up to [`MR`] rows.
         fn float_product(&self, lhs: &Factor<'_>, panel: &[f32], target: Target<'_>);
+        /// Integers of queries as codes, and a scale each.
+        fn code_queries(&self, x: &Factor<'_>, steps: u8, codes: &mut [u8], scales: &mut [f32]);
+        /// Integers of [`NR`] keys, the columns of `x`, as a panel with its sums and scales.
+        fn code_keys(&self, x: &[f32], steps: u8, panel: &mut [i8], of: (&mut [i32; NR], &mut [f32; NR]));
+        /// Integers of values as panels, and a scale each.
+        fn code_values(&self, x: &Factor<'_>, steps: u8, packed: &mut [i8], scales: &mut [f32]);
+        /// Codes of the weights of a block of scores; the scales of the sums over them.
+        fn weigh(&self, block: Weighed<'_>, scales: &mut [f32]);
         /// `panel[i, r] = x[r, i]`, and 0 beyond the rows of `x`, of which there are up to [`NR`].
         fn transpose(&self, x: &Factor<'_>, panel: &mut [f32]);
     }

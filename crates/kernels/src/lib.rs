@@ -52,7 +52,7 @@ mod window;
 mod x86;
 
 pub use activation::Activation;
-pub use attention::{Attention, Extent, Mask, Operands, Rows};
+pub use attention::{Attention, Extent, Mask, Operands, Rows, Workspace};
 pub use beyond::{Beyond, Clipping};
 pub use buffer::Buffer;
 pub use codes::Codes;

@@ -1,5 +1,6 @@
 //! `scalar`: plain Rust for any CPU, and the oracle of the vector kernels.
 
+use crate::attention::integers::{Weighed, bodies as integers};
 use crate::attention::{self, Factor, Target};
 use crate::beyond::{Beyond, Hit};
 use crate::kernel::{
@@ -120,6 +121,22 @@ impl Routines for Scalar {
 
     fn float_product(&self, lhs: &Factor<'_>, panel: &[f32], target: Target<'_>) {
         attention::float_product(lhs, panel, target);
+    }
+
+    fn code_queries(&self, x: &Factor<'_>, steps: u8, codes: &mut [u8], scales: &mut [f32]) {
+        integers::code_queries(x, steps, codes, scales);
+    }
+
+    fn code_keys(&self, x: &[f32], steps: u8, panel: &mut [i8], of: (&mut [i32; NR], &mut [f32; NR])) {
+        integers::code_keys(x, steps, panel, of);
+    }
+
+    fn code_values(&self, x: &Factor<'_>, steps: u8, packed: &mut [i8], scales: &mut [f32]) {
+        integers::code_values(x, steps, packed, scales);
+    }
+
+    fn weigh(&self, block: Weighed<'_>, scales: &mut [f32]) {
+        integers::weigh(block, scales);
     }
 
     fn transpose(&self, x: &Factor<'_>, panel: &mut [f32]) {

@@ -5,8 +5,8 @@ use crate::kernel::MR;
 
 /// Makes the type `$kernel` named `$name`, for CPUs that have every `$feature`.
 ///
-/// The invoking module holds `tile`, `depthwise`, `fused`, `fused_depthwise`, `float_product` and `transpose`, safe functions that
-/// enable no feature beyond these: the compiler checks it. The loops of [`crate::bodies`] and of the float operators are compiled
+/// The invoking module holds `tile`, `depthwise`, `fused`, `fused_depthwise`, `float_product`, `transpose`, `code_queries`,
+/// `code_values` and `weigh`, safe functions that enable no feature beyond these: the compiler checks it. The loops of [`crate::bodies`] and of the float operators are compiled
 /// for the same features.
 macro_rules! x86_kernel {
     ($(#[$doc:meta])* $kernel:ident, $name:literal, $columns:literal columns, [$($feature:tt),* $(,)?]) => {
@@ -76,6 +76,18 @@ macro_rules! x86_kernel {
             $crate::x86::x86_routine!(sum(x: &[f32], y: &mut [f32]), $crate::softmax::sum_rows::<64>, [$($feature),*]);
             $crate::x86::x86_routine!(
                 float_product(lhs: &$crate::attention::Factor<'_>, panel: &[f32], target: $crate::attention::Target<'_>), self::float_product, [$($feature),*]
+            );
+            $crate::x86::x86_routine!(
+                code_queries(x: &$crate::attention::Factor<'_>, steps: u8, codes: &mut [u8], scales: &mut [f32]), self::code_queries, [$($feature),*]
+            );
+            $crate::x86::x86_routine!(
+                code_keys(x: &[f32], steps: u8, panel: &mut [i8], of: (&mut [i32; $crate::kernel::NR], &mut [f32; $crate::kernel::NR])), $crate::attention::integers::bodies::code_keys, [$($feature),*]
+            );
+            $crate::x86::x86_routine!(
+                code_values(x: &$crate::attention::Factor<'_>, steps: u8, packed: &mut [i8], scales: &mut [f32]), self::code_values, [$($feature),*]
+            );
+            $crate::x86::x86_routine!(
+                weigh(block: $crate::attention::integers::Weighed<'_>, scales: &mut [f32]), self::weigh, [$($feature),*]
             );
             $crate::x86::x86_routine!(transpose(x: &$crate::attention::Factor<'_>, panel: &mut [f32]), self::transpose, [$($feature),*]);
         }

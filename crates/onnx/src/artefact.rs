@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 
-use fpxint::{ActivationClip, Geometry, Packed, Precision, Rounding, Scales, Series};
+use fpxint::{ActivationClip, AttentionPrecision, Geometry, Packed, Precision, Rounding, Scales, Series};
 use serde::{Deserialize, Serialize};
 
 use crate::constants::Constant;
@@ -24,6 +24,8 @@ use crate::{Error, foreign, tensor};
 
 /// Key of the format version.
 pub(crate) const VERSION_KEY: &str = "fpxint.version";
+/// Key of how attention computes, where that is stated.
+pub(crate) const ATTENTION_KEY: &str = "fpxint.attention";
 /// Prefix of the key of a layer's record.
 pub(crate) const LAYER_KEY: &str = "fpxint.layer.";
 /// Version of the format that this crate writes, and the newest that it reads.
@@ -67,6 +69,8 @@ pub(crate) struct Known {
 pub(crate) struct Metadata {
     /// The file says that fpxint wrote it.
     pub is_ours: bool,
+    /// How attention computes, where it is stated.
+    pub attention: Option<AttentionPrecision>,
     layers: HashMap<String, Known>,
 }
 
@@ -87,6 +91,8 @@ impl Metadata {
                     return Err(Error::Newer { file: file.to_owned(), version: version.to_string() });
                 }
                 metadata.is_ours = true;
+            } else if key == ATTENTION_KEY {
+                metadata.attention = Some(value.parse().map_err(|e: fpxint::Error| fault(e.to_string()))?);
             } else if key.starts_with(LAYER_KEY) {
                 let record: Record = serde_json::from_str(value).map_err(|e| fault(e.to_string()))?;
                 let precision = |text: &str| text.parse::<Precision>().map_err(|e| fault(e.to_string()));

@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use bytes::Bytes;
-use fpxint::{ActivationClip, Geometry, Layer, Precision, Weight};
+use fpxint::{ActivationClip, AttentionPrecision, Geometry, Layer, Precision, Weight};
 use prost::Message;
 
 use crate::artefact::Metadata;
@@ -100,6 +100,7 @@ pub struct Model {
     skipped: Vec<Skipped>,
     opset: i64,
     external: Option<External>,
+    attention: Option<AttentionPrecision>,
     /// Outputs that the file does not have.
     pub(crate) exposed: Vec<ValueInfoProto>,
 }
@@ -182,7 +183,8 @@ fn decode(bytes: Bytes, label: &str, limits: &Limits, folder: Option<&Path>) -> 
     }
     let infos = found.plans.iter().map(|plan| info(plan, graph)).collect();
     let (plans, skipped, file) = (found.plans, found.skipped, label.to_owned());
-    Ok(Model { file, proto, plans, bytes, infos, skipped, opset, external, exposed: Vec::new() })
+    let attention = metadata.attention;
+    Ok(Model { file, proto, plans, bytes, infos, skipped, opset, external, attention, exposed: Vec::new() })
 }
 
 fn oversize(file: String, limits: &Limits) -> Error {
@@ -219,6 +221,16 @@ fn info(plan: &Plan, graph: &GraphProto) -> LayerInfo {
 }
 
 impl Model {
+    /// How attention computes, where an artefact states it or [`Model::state_attention`] was told.
+    pub fn attention(&self) -> Option<AttentionPrecision> {
+        self.attention
+    }
+
+    /// States how attention computes; an artefact of the model says so then.
+    pub fn state_attention(&mut self, attention: AttentionPrecision) {
+        self.attention = Some(attention);
+    }
+
     /// The layers in the order of the graph; a layer's place here is its identity.
     pub fn layers(&self) -> &[LayerInfo] {
         &self.infos

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 use fpxint::{ActivationClip, Rounding};
 
-use crate::artefact::{LAYER_KEY, Record, VERSION, VERSION_KEY};
+use crate::artefact::{ATTENTION_KEY, LAYER_KEY, Record, VERSION, VERSION_KEY};
 use crate::assemble::{Names, in_float, rebuild_named};
 use crate::encode::EncodedLayer;
 use crate::error::shown;
@@ -289,10 +289,11 @@ pub(crate) fn layer_nodes(
 fn metadata(model: &Model, encoded: &[Option<&EncodedLayer>]) -> Vec<StringStringEntryProto> {
     let entry = |key: String, value: String| StringStringEntryProto { key: Some(key), value: Some(value) };
     let foreign = |e: &&StringStringEntryProto| {
-        e.key.as_deref().is_none_or(|key| key != VERSION_KEY && !key.starts_with(LAYER_KEY))
+        e.key.as_deref().is_none_or(|key| key != VERSION_KEY && key != ATTENTION_KEY && !key.starts_with(LAYER_KEY))
     };
     let mut entries: Vec<_> = model.proto.metadata_props.iter().filter(foreign).cloned().collect();
     entries.push(entry(VERSION_KEY.to_owned(), VERSION.to_string()));
+    entries.extend(model.attention().map(|attention| entry(ATTENTION_KEY.to_owned(), attention.to_string())));
     for (i, layer) in encoded.iter().enumerate().filter_map(|(i, layer)| Some((i, (*layer)?))) {
         let record = Record {
             name: layer.name.clone(),

@@ -1,4 +1,4 @@
-//! Float operators of encoders: the operators that tract carries for us in their place, and which nodes are one.
+//! Operators of encoders beside their layers: the operators that tract carries for us in their place, and which nodes are one.
 //!
 //! `FpxLayerNorm`, `FpxRmsNorm` and `FpxAttention` come from the skeleton; a softmax over the last axis and a sum over adjacent
 //! axes are recognised in the typed graph. All work on f32 values in the layout of the graph.
@@ -275,7 +275,7 @@ fn norm(node: &NodeProto, rms: bool) -> Built {
 }
 
 fn attention(_: &ParsingContext, node: &NodeProto) -> Built {
-    let attention = Attention { heads: node.get_attr("heads")?, scale: node.get_attr("scale")? };
+    let attention = Attention { heads: node.get_attr("heads")?, scale: node.get_attr("scale")?, steps: None };
     ensure!(attention.heads > 0 && (3..=4).contains(&node.input.len()), "attention of no heads or operands");
     Ok((expand(AttentionNode { attention, inputs: node.input.len() }), vec![]))
 }

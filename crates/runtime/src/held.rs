@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use fpxint::{ActivationClip, Precision};
-use fpxint_kernels::{Buffer, Codes, Range, Room, RowGrid};
+use fpxint_kernels::{Buffer, Codes, Range, Room, RowGrid, Workspace};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::*;
 
@@ -24,8 +24,8 @@ pub(crate) struct Scratch {
     pub threads: usize,
     /// Ranges of the rows of values that are gone.
     pub rows: Vec<Vec<Range>>,
-    /// Panels and scores of attention.
-    pub attention: Buffer,
+    /// What attention keeps.
+    pub attention: Workspace,
     /// Free buffers, the one last used at the end.
     free: Vec<Buffer>,
     /// Free tensors for the host by number of elements, for calls with inputs of `shapes`.

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use fpxint::{
-    ActivationClip, Clip, ExpandedLayer, Geometry, Granularity, Means, Plan as Precisions, Precision, Rounding,
-    Settings, expand_corrected, into_expanded,
+    ActivationClip, AttentionPrecision, Clip, ExpandedLayer, Geometry, Granularity, Means, Plan as Precisions, Precision,
+    Rounding, Settings, expand_corrected, into_expanded,
 };
 use fpxint_kernels::{Kernel, Pooling, with_default_floats};
 use rayon::prelude::*;
@@ -61,6 +61,9 @@ pub struct Options {
     pub activation_clip: Option<ActivationClip>,
     /// Means by which the biases of layers that are not yet series are corrected, by index.
     pub means: Option<Arc<Vec<Means>>>,
+    /// How attention computes; otherwise as an artefact states, or on integers where no layer has activations of more than eight
+    /// bits.
+    pub attention: Option<AttentionPrecision>,
     /// Run only the first terms of the weights.
     pub weight_terms: Option<u32>,
     /// Quantise activations afresh at this many terms.
@@ -88,6 +91,7 @@ impl Default for Options {
             clip: Clip::None,
             activation_clip: None,
             means: None,
+            attention: None,
             weight_terms: None,
             activation_terms: None,
             threads: 1,
@@ -167,7 +171,7 @@ impl Model {
         let pool = if threads == 1 { None } else { Some(start_pool(threads)?) };
 
         let typed = placeholder::typed(source)?;
-        let plan = plan(&typed)?;
+        let mut plan = plan(&typed)?;
         // All workers of a group must reduce the sums of a layer together, and as often.
         let samples = match &options.sharing {
             Sharing::Alone => guarded(|| separable::samples(&typed)).map_err(Error::graph)?,
@@ -189,6 +193,7 @@ impl Model {
         // Of several errors the first layer's, whichever came first in time.
         let packed: Vec<_> = packed.into_iter().collect::<Result<_, _>>()?;
         let (mut layers, reports): (Vec<Layer>, Vec<LayerReport>) = packed.into_iter().unzip();
+        plan.set_attention(options.attention.or(source.attention()).unwrap_or_else(|| usual_attention(&layers)));
         for (&layer, &activation) in &plan.activations {
             layers[layer].set_activation(activation);
         }
@@ -390,6 +395,13 @@ impl Model {
     pub fn left_to_tract(&self) -> Vec<HostNode> {
         self.plan.left_to_tract()
     }
+}
+
+/// How attention computes where nobody says: on integers as wide as those of its neighbours, if these have eight bits at most.
+fn usual_attention(layers: &[Layer]) -> AttentionPrecision {
+    let few = layers.iter().all(|layer| layer.activations.total_bits() <= 8);
+    let eight = Precision::new(8, 1).and_then(AttentionPrecision::int);
+    if few && !layers.is_empty() { eight.unwrap_or_default() } else { AttentionPrecision::Fp32 }
 }
 
 fn start_pool(threads: usize) -> Result<rayon::ThreadPool, Error> {

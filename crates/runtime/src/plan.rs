@@ -13,6 +13,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use fpxint::AttentionPrecision;
 use fpxint_kernels::Activation;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::{array::TypedConcat, binary::TypedBinOp, konst::Const, source::TypedSource};
@@ -345,6 +346,15 @@ fn permuted(tensor: &Tensor, to_last: bool) -> Result<Arc<Tensor>, Error> {
 }
 
 impl Plan {
+    /// Sets how attention computes.
+    pub fn set_attention(&mut self, precision: AttentionPrecision) {
+        for step in &mut self.steps {
+            if let Action::Encoder(EncoderStep::Attention(attention, _)) = &mut step.action {
+                attention.steps = precision.steps();
+            }
+        }
+    }
+
     /// The steps that tract runs.
     pub fn left_to_tract(&self) -> Vec<HostNode> {
         let left = |step: &Step| match &step.action {

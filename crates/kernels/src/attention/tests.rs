@@ -4,42 +4,43 @@ use super::*;
 use crate::activation::exp_or_zero;
 use crate::available;
 
-fn values(len: usize, seed: f32) -> Vec<f32> {
+pub(super) fn values(len: usize, seed: f32) -> Vec<f32> {
     (0..len).map(|i| (i as f32 * 1.7 + seed).sin() * [1.0, 0.1, 3.0, 0.0][i * 7 % 4]).collect()
 }
 
 /// Queries, keys and values with `slack` other values behind each row.
-struct Case {
-    heads: usize,
-    extent: Extent,
+pub(super) struct Case {
+    pub(super) heads: usize,
+    pub(super) extent: Extent,
     slack: usize,
-    parts: [Vec<f32>; 3],
-    mask: Option<(Vec<f32>, [usize; 4])>,
+    pub(super) parts: [Vec<f32>; 3],
+    pub(super) mask: Option<(Vec<f32>, [usize; 4])>,
+    pub(super) steps: Option<u8>,
 }
 
 impl Case {
-    fn new(heads: usize, extent: Extent, slack: usize) -> Self {
+    pub(super) fn new(heads: usize, extent: Extent, slack: usize) -> Self {
         let Extent { batch, queries, keys, depth, width } = extent;
         let part = |rows: usize, len: usize, seed: f32| values(batch * rows * (heads * len + slack), seed);
         let parts = [part(queries, depth, 0.3), part(keys, depth, 1.1), part(keys, width, 2.7)];
-        Self { heads, extent, slack, parts, mask: None }
+        Self { heads, extent, slack, parts, mask: None, steps: None }
     }
 
     fn attention(&self) -> Attention {
-        Attention { heads: self.heads, scale: 0.37 }
+        Attention { heads: self.heads, scale: 0.37, steps: self.steps }
     }
 
-    fn operands(&self) -> Operands<'_> {
+    pub(super) fn operands(&self) -> Operands<'_> {
         let Extent { depth, width, .. } = self.extent;
         let rows = |i: usize, len: usize| Rows { values: &self.parts[i], stride: self.heads * len + self.slack };
         let mask = self.mask.as_ref().map(|(values, strides)| Mask { values, strides: *strides });
         Operands { queries: rows(0, depth), keys: rows(1, depth), values: rows(2, width), mask }
     }
 
-    fn run(&self, kernel: &dyn Kernel, threads: usize) -> Vec<f32> {
+    pub(super) fn run(&self, kernel: &dyn Kernel, threads: usize) -> Vec<f32> {
         let Extent { batch, queries, width, .. } = self.extent;
         let mut y = vec![7.0; batch * queries * self.heads * width];
-        self.attention().run(kernel, &self.operands(), self.extent, &mut y, &mut Buffer::default(), threads);
+        self.attention().run(kernel, &self.operands(), self.extent, &mut y, &mut Workspace::default(), threads);
         y
     }
 
@@ -80,7 +81,7 @@ impl Case {
     }
 }
 
-fn assert_same(got: &[f32], want: &[f32], context: &str) {
+pub(super) fn assert_same(got: &[f32], want: &[f32], context: &str) {
     assert_eq!(got.len(), want.len(), "{context}");
     for (i, (got, want)) in got.iter().zip(want).enumerate() {
         assert!(got.to_bits() == want.to_bits() || got.is_nan() && want.is_nan(), "{got} for {want} at {i}, {context}");
@@ -136,6 +137,9 @@ fn masked_keys_change_no_bit_whatever_their_number() {
             }
             let mask = (0..length).map(|j| if j < 11 { 0.0 } else { masked }).collect();
             padded.mask = Some((mask, [0, 0, 0, 1]));
+            // What stands in the padding is not looked at.
+            padded.parts[1][11 * 32..].fill(f32::NAN);
+            padded.parts[2][11 * 32..].fill(f32::INFINITY);
             for kernel in available() {
                 for threads in [1, 2] {
                     let (want, got) = (alone.run(kernel, 1), padded.run(kernel, threads));
@@ -161,4 +165,27 @@ fn rows_without_a_finite_largest_score_are_nan() {
     check(&case, "masked rows");
     case.extent.keys = 0;
     assert!(case.run(available()[0], 1).iter().all(|y| y.is_nan()));
+}
+
+#[test]
+fn only_keys_that_no_query_sees_are_hidden() {
+    let extent = Extent { batch: 1, queries: 3, keys: 20, depth: 4, width: 4 };
+    for (seen, masked) in [(20, -9.9e3), (13, -1e4), (20, f32::NAN)] {
+        let mut case = Case::new(1, extent, 0);
+        let mut mask = vec![0.0; 60];
+        for (i, mask) in mask.chunks_exact_mut(20).enumerate() {
+            mask[[9, 13, 11][i]..].fill(masked);
+        }
+        case.mask = Some((mask, [0, 0, 20, 1]));
+        let (kernel, operands) = (available()[0], case.operands());
+        let call = Call { attention: case.attention(), kernel, operands: &operands, extent };
+        assert_eq!(call.keys(0), seen, "{masked}");
+    }
+    // Where all are masked alike, all are seen.
+    let mut case = Case::new(1, extent, 0);
+    for masked in [-1e4, f32::MIN, f32::NEG_INFINITY] {
+        case.mask = Some((vec![masked; 20], [0, 0, 0, 1]));
+        let (kernel, operands) = (available()[0], case.operands());
+        assert_eq!(Call { attention: case.attention(), kernel, operands: &operands, extent }.keys(0), 20, "{masked}");
+    }
 }

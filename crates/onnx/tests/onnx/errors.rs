@@ -228,6 +228,13 @@ fn broken_artefacts_are_refused() {
         let text = b.proto.metadata_props[1].value.take().unwrap();
         b.proto.metadata_props[1].value = Some(text.replace("\"means\":[[", "\"means\":[[1"));
     });
+    broken(&|b| {
+        let entry = fpxint_onnx::proto::StringStringEntryProto {
+            key: Some("fpxint.attention".into()),
+            value: Some("int8x2".into()),
+        };
+        b.proto.metadata_props.push(entry);
+    });
     broken(&|b| set(b, "scale2", vec![0x3f; 16]));
     broken(&|b| set(b, "scale1", vec![0xff; 16]));
     broken(&|b| set(b, "term1", vec![0x88; 54]));

@@ -98,6 +98,18 @@ fn storage_and_operator_set_follow_the_bits() {
 }
 
 #[test]
+fn how_attention_computes_is_kept_where_it_is_stated() {
+    let mut model = conv(13).model();
+    let stated = |model: &fpxint_onnx::Model| artefact(model, "int4x2", Granularity::Channel).1.attention();
+    assert_eq!((model.attention(), stated(&model)), (None, None));
+    for text in ["fp32", "int8x1", "int4x2"] {
+        let attention = text.parse().unwrap();
+        model.state_attention(attention);
+        assert_eq!(stated(&model), Some(attention));
+    }
+}
+
+#[test]
 fn the_sum_is_left_associated() {
     let graph = artefact(&conv(13).model(), "int4x3", Granularity::Channel).0.graph.unwrap();
     let ops: Vec<_> = graph.node.iter().map(|n| (n.op_type(), n.output[0].rsplit('/').next().unwrap())).collect();

@@ -1,7 +1,7 @@
 //! Encoders: attention, normalisations, GELU and SiLU, and the mean over a sentence, as exporters spell them.
 
 use fpxint_onnx::proto::{NodeProto, TensorProto};
-use fpxint_runtime::{Float, Value};
+use fpxint_runtime::{Float, Options, Value};
 use ndarray::{ArrayD, Axis, IxDyn, Slice};
 
 use crate::build::{changed, float, int, integers, ints, node, tensor, value, wave};
@@ -234,6 +234,24 @@ fn outputs_are_close_to_fp32_and_the_host_is_exact() {
             assert!(error < 1e-3 * largest && largest > 0.5, "{style:?}, {name}: {error} of {largest}");
         }
     }
+}
+
+#[test]
+fn attention_computes_as_is_asked_stated_or_usual() {
+    let mut source = encoder(Style::Bert);
+    let inputs = sentences(&[7, 19, 33], 33);
+    let run = |source: &fpxint_onnx::Model, precision: &str, attention: Option<&str>| {
+        let attention = attention.map(|text| text.parse().unwrap());
+        bits(&load(source, &Options { attention, ..options(precision, precision) }).run(&inputs).unwrap())
+    };
+    let floats = run(&source, "int4x2", Some("fp32"));
+    let [eight, four] = ["int8x1", "int4x2"].map(|attention| run(&source, "int4x2", Some(attention)));
+    assert!(floats != eight && eight != four && floats != four);
+    assert_eq!(run(&source, "int4x2", None), eight);
+    assert_eq!(run(&source, "int8x2", None), run(&source, "int8x2", Some("fp32")));
+    source.state_attention("int4x2".parse().unwrap());
+    assert_eq!(run(&source, "int4x2", None), four);
+    assert_eq!(run(&source, "int4x2", Some("fp32")), floats);
 }
 
 #[test]
