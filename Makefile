@@ -1,5 +1,5 @@
 # Everything a checkout needs: Rust, and Python 3 for the checks against stock ONNX Runtime.
-.PHONY: demo test test-mpi test-python check fuzz bench
+.PHONY: demo test test-mpi test-python check fuzz bench accuracy
 
 FPXINT = target/debug/fpxint
 VENV = .venv/ready
@@ -67,6 +67,13 @@ ifdef MODELS
 	.venv-bench/bin/python bench/versus.py target/release/fpxint docs/benchmarks.md $(MODELS)
 	.venv-bench/bin/python bench/encoders.py target/release/fpxint docs/benchmarks.md $(MODELS)
 endif
+
+# Accuracy beside ONNX Runtime's quantisers, into docs/accuracy.md; the folder ASSETS is described in bench/accuracy.py.
+accuracy:
+	cargo build --release --workspace --bins
+	python3 -m venv .venv-bench
+	.venv-bench/bin/pip install --quiet --disable-pip-version-check -r bench/requirements.txt
+	.venv-bench/bin/python bench/accuracy.py target/release/fpxint docs/accuracy.md $(ASSETS)
 
 $(VENV): tests/ort/requirements.txt
 	python3 -m venv .venv

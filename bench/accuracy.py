@@ -37,7 +37,9 @@ MODELS = [
 ]
 INT8 = ["--weights", "int8x1", "--activations", "int8x1"]
 WAYS = [
-    ("int8x1, one term, nearest rounding", INT8),
+    ("int8x1, one term, nearest", INT8),
+    ("weights int4x1, one term, nearest", ["--weights", "int4x1", "--activations", "int4x2"]),
+    ("weights int4x1, one term, sum, mse", ["--weights", "int4x1", "--activations", "int4x2", "--rounding", "sum", "--clip", "mse"]),
     ("int4x2", ["--weights", "int4x2", "--activations", "int4x2"]),
     ("plan, at most 1.1 products (the default)", ["--target-products", "1.1"]),
     ("plan, at most 2.2 products", ["--target-products", "2.2"]),
@@ -101,7 +103,8 @@ def ours(program, model, task, folder, preset, flags, scratch):
     output = str(scratch / "ours.onnx")
     run = lambda *line: json.loads(subprocess.run([program, *map(str, line), "--json", "--quiet"], check=True, capture_output=True).stdout)
     made = run("quantize", model, "-o", output, *flags)
-    report = run("eval", output, "--task", task, "--data", folder, "--reference", model, *preset)
+    data = folder / "test1000.npz" if task == "cifar10" else folder
+    report = run("eval", output, "--task", task, "--data", data, "--reference", model, *preset)
     return report["metrics"]["top1"], report["reference"]["agreement"], made["products"], made["seconds"]
 
 

@@ -15,6 +15,9 @@ pub(crate) struct LayerReport {
     pub bound: f64,
     /// Largest error it has; `null` where the float weights are gone.
     pub max_error: Option<f64>,
+    /// Effective bits of a weight and of an activation.
+    pub weight_bits: u32,
+    pub activation_bits: u32,
     /// Share of weights in the saturation part.
     pub sparse_fraction: f64,
     /// Why nothing was clipped, where it was asked for.
@@ -31,6 +34,13 @@ pub(crate) struct LayerReport {
     pub expected_error: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certified_error: Option<f64>,
+    /// What it is expected to add to the relative variance of the model's outputs, where it was planned.
+    #[serde(skip)]
+    pub added: Option<f64>,
+    #[serde(skip)]
+    pub depthwise: bool,
+    /// Multiply-accumulates for one sample.
+    pub macs: u64,
 }
 
 /// A node with constant weights that stays in FP32.
@@ -107,8 +117,8 @@ impl Examined {
         Ok(Some(counts.into_iter().map(|count| count as f64 / floats.len() as f64).collect()))
     }
 
-    /// What is told of the layer.
-    pub(crate) fn report(&self) -> Result<LayerReport> {
+    /// What is told of the layer, which has this many multiply-accumulates for one sample.
+    pub(crate) fn report(&self, macs: u64) -> Result<LayerReport> {
         let (layer, precision) = (&self.layer, self.layer.weight.precision());
         let sparse_fraction = layer.weight.saturation().len() as f64 / layer.weight.q().len() as f64;
         Ok(LayerReport {
@@ -118,12 +128,17 @@ impl Examined {
             activations: layer.activations.to_string(),
             bound: layer.weight.worst_bound(self.order()),
             max_error: self.max_error(self.order())?,
+            weight_bits: precision.total_bits(),
+            activation_bits: layer.activations.total_bits(),
             sparse_fraction,
             unclipped: self.unclipped.filter(|_| sparse_fraction == 0.0),
             products: ExpandedLayer::products(&layer.geometry, layer.weight.width(self.order()), layer.activations),
             mean_bits: layer.weight.mean_bits(),
             expected_error: None,
             certified_error: None,
+            added: None,
+            depthwise: layer.geometry.is_depthwise(),
+            macs,
         })
     }
 }

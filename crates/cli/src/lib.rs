@@ -33,6 +33,7 @@ pub mod plan_file;
 pub mod planning;
 pub mod progress;
 pub mod quantization;
+mod remarks;
 pub mod study;
 mod svg;
 pub mod table;

@@ -17,6 +17,7 @@ use crate::expansion::{Examined, LayerReport, Skipped, skipped};
 use crate::metrics::weighted_mean;
 use crate::planning::{self, DEFAULT_GOAL, Planned, Request};
 use crate::progress;
+use crate::remarks::{by_operator, warnings};
 use crate::table::{Table, bytes};
 
 /// What was made of a model. It serialises to what the command prints as JSON, and displays as its table.
@@ -40,6 +41,8 @@ pub struct Report {
     data: Option<PathBuf>,
     layers: Vec<LayerReport>,
     skipped: Vec<Skipped>,
+    /// What to look at, one line a cause with its remedy.
+    warnings: Vec<String>,
     /// The file written, if one was.
     #[serde(skip)]
     output: Option<PathBuf>,
@@ -59,6 +62,7 @@ pub fn quantize(common: &Common, args: &Quantize, mut model: fpxint_onnx::Model)
         Some(planned) => planned.means.clone(),
         None => planning::means(common, &model, args.method.bias_correction == Some(true))?,
     };
+    let survey = fpxint_runtime::survey(&model).with_context(|| args.model.display().to_string())?;
     let settings = |index: usize| match &planned {
         Some(planned) => planned.plan.settings(&model.layers()[index].name, base),
         None => base,
@@ -68,9 +72,10 @@ pub fn quantize(common: &Common, args: &Quantize, mut model: fpxint_onnx::Model)
     let expand = |&index: &usize| {
         let settings = settings(index);
         let of_layer = means.as_ref().and_then(|means| means.get(index));
-        let (mut layer, mut report) = expand(&model, index, &settings, of_layer)?;
+        let (mut layer, mut report) = expand(&model, index, &settings, of_layer, survey.macs[index])?;
         if let Some(way) = planned.as_ref().and_then(|planned| planned.way(index)) {
             (report.expected_error, report.certified_error) = (Some(way.error), Some(way.certified));
+            report.added = Some(way.added);
         }
         if held.fetch_add(layer.bytes(), Ordering::Relaxed) + layer.bytes() > MOST_HELD {
             layer.drop_terms(settings);
@@ -83,7 +88,6 @@ pub fn quantize(common: &Common, args: &Quantize, mut model: fpxint_onnx::Model)
     bar.finish_and_clear();
     let (layers, reports): (Vec<EncodedLayer>, Vec<LayerReport>) =
         expanded.with_context(|| args.model.display().to_string())?.into_iter().unzip();
-    let survey = fpxint_runtime::survey(&model).with_context(|| args.model.display().to_string())?;
     let open = |size: Option<usize>| size.map(|s| s as u64);
     let shape = |port: Port| (port.name, port.shape.into_iter().map(open).collect());
     model.state_output_shapes(&survey.outputs.into_iter().map(shape).collect::<Vec<_>>());
@@ -94,7 +98,7 @@ pub fn quantize(common: &Common, args: &Quantize, mut model: fpxint_onnx::Model)
         Some(output) if !args.dry_run => fpxint_onnx::write(&model, &layers, output)?,
         output => fpxint_onnx::preview(&model, &layers, output.as_deref().unwrap_or(Path::new("model.onnx")))?,
     };
-    let products = chosen.iter().zip(&reports).map(|(&i, layer)| (f64::from(layer.products), survey.macs[i] as f64));
+    let products = reports.iter().map(|layer| (f64::from(layer.products), layer.macs as f64));
     let is_chosen = |index: usize| chosen.binary_search(&index).is_ok();
     let bits = |index: usize| {
         let place = chosen.binary_search(&index).ok();
@@ -114,6 +118,7 @@ pub fn quantize(common: &Common, args: &Quantize, mut model: fpxint_onnx::Model)
         storage: written.storage,
         note: written.note,
         data: written.data.filter(|_| !args.dry_run),
+        warnings: warnings(&reports.iter().collect::<Vec<_>>(), &by_operator(survey.left_to_tract)),
         layers: reports,
         skipped: skipped(&model).into_iter().chain(excluded).collect(),
         output: args.output.clone().filter(|_| !args.dry_run),
@@ -189,9 +194,10 @@ fn expand(
     index: usize,
     settings: &Settings,
     means: Option<&Means>,
+    macs: u64,
 ) -> Result<(EncodedLayer, LayerReport)> {
     let examined = Examined::expand(model, index, settings, means)?;
-    Ok((fpxint_onnx::encode(&examined.layer), examined.report()?))
+    Ok((fpxint_onnx::encode(&examined.layer), examined.report(macs)?))
 }
 
 impl fmt::Display for Report {
@@ -239,6 +245,9 @@ impl fmt::Display for Report {
         }
         if let Some(expected) = self.expected_error {
             writeln!(f, "expected relative error of the outputs: {expected:.2e}")?;
+        }
+        for warning in &self.warnings {
+            writeln!(f, "warning: {warning}")?;
         }
         writeln!(
             f,

@@ -52,8 +52,8 @@ pub(crate) fn width(precision: Precision, terms: u32, (low, high): (i32, i32)) -
     if top > limb_max(limb_count(needed)) { 8 * limb_count(needed) as u32 + 1 } else { needed }
 }
 
-/// Bits of an entry of the saturation part as artefacts store it: its index and its integer.
-const ENTRY_BITS: f64 = 96.0;
+/// Bits of an entry of the saturation part as artefacts store it: its index of 64 bits and its integer of 8.
+const ENTRY_BITS: f64 = 72.0;
 
 impl Series {
     /// Bits of a weight in the mean: those of its terms, and its share of those of the saturation part.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Add( .. Add(T_1, T_2) .., T_n)       left-associated, T_1 alone for one term; a saturation part S before T_1
-//! T_i = DequantizeLinear(term_i, scale_i)   or   Mul(Cast(term_i), scale_i);     S the same of a sparse INT32 and scale_1
+//! T_i = DequantizeLinear(term_i, scale_i)   or   Mul(Cast(term_i), scale_i);     S the same of a sparse INT8 and scale_1
 //! ```
 //!
 //! Terms are INT2, INT4 or INT8 tensors, scales f32: a scalar, one value an output channel, or one a block of inputs. Names do

@@ -40,8 +40,8 @@ pub struct EncodedLayer {
     pub(crate) saturation: Vec<(usize, i32)>,
 }
 
-/// Bytes of a value of the saturation part: an INT32 and its INT64 index.
-const SPARSE_BYTES: usize = 12;
+/// Bytes of a value of the saturation part: an INT8 and its INT64 index.
+const SPARSE_BYTES: usize = 9;
 
 /// Packs a layer.
 pub fn encode(layer: &ExpandedLayer) -> EncodedLayer {

@@ -138,7 +138,8 @@ impl Saturation {
         if let Place::Attribute(node, _) = place {
             scaled.nodes.push(node);
         }
-        tensor.values.as_ref().filter(|v| v.data_type == Some(DataType::Int32 as i32))?;
+        let held = tensor.values.as_ref()?.data_type;
+        [DataType::Int8, DataType::Int32].iter().find(|&&dtype| held == Some(dtype as i32))?;
         let shape = tensor.dims.iter().map(|&dim| usize::try_from(dim).ok()).collect::<Option<Vec<_>>>()?;
         let axis = scaled.axis(&shape)?;
         Some((Self { place, shape, scale: scaled.scale, axis }, scaled.nodes))

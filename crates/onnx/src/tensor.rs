@@ -180,13 +180,14 @@ pub(crate) fn doubles(tensor: &TensorProto) -> Option<Vec<f64>> {
     }
 }
 
-/// Values of an INT64 or INT32 tensor.
+/// Values of an INT64, INT32 or INT8 tensor.
 pub(crate) fn integers(tensor: &TensorProto) -> Option<Vec<i64>> {
     Some(match (present(tensor)?, raw(tensor)) {
         (DataType::Int64, Some(raw)) => words(raw, i64::from_le_bytes),
         (DataType::Int64, None) => tensor.int64_data.clone(),
         (DataType::Int32, Some(raw)) => words(raw, |b| i64::from(i32::from_le_bytes(b))),
-        (DataType::Int32, None) => tensor.int32_data.iter().map(|&v| i64::from(v)).collect(),
+        (DataType::Int8, Some(raw)) => raw.iter().map(|&b| i64::from(b as i8)).collect(),
+        (DataType::Int32 | DataType::Int8, None) => tensor.int32_data.iter().map(|&v| i64::from(v)).collect(),
         _ => return None,
     })
 }

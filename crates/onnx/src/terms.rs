@@ -101,7 +101,7 @@ fn term_tensor(layer: &EncodedLayer, bits: u32, name: String) -> TensorProto {
     }
 }
 
-/// The saturation part as a sparse INT32 tensor in the shape of the weight.
+/// The saturation part as a sparse INT8 tensor in the shape of the weight.
 fn sparse_tensor(layer: &EncodedLayer, name: &str) -> SparseTensorProto {
     let vector = |dtype: DataType, raw: Vec<u8>, name: String| TensorProto {
         dims: vec![layer.saturation.len() as i64],
@@ -110,11 +110,12 @@ fn sparse_tensor(layer: &EncodedLayer, name: &str) -> SparseTensorProto {
         raw_data: Some(raw.into()),
         ..TensorProto::default()
     };
-    let values = layer.saturation.iter().flat_map(|&(_, part)| part.to_le_bytes()).collect();
+    let byte = |part: i32| i8::try_from(part).expect("it fits a byte, as it does together with the first digit") as u8;
+    let values = layer.saturation.iter().map(|&(_, part)| byte(part)).collect();
     let indices = layer.saturation.iter().flat_map(|&(index, _)| (index as i64).to_le_bytes()).collect();
     SparseTensorProto {
         indices: Some(vector(DataType::Int64, indices, format!("{name}_indices"))),
-        values: Some(vector(DataType::Int32, values, name.to_owned())),
+        values: Some(vector(DataType::Int8, values, name.to_owned())),
         dims: layer.geometry.weight_shape().iter().map(|&d| d as i64).collect(),
     }
 }

@@ -8,7 +8,7 @@
 //! an operator cannot be carried over, the terms take the next wider type, down to INT8 in operator set 13; and where not
 //! even that is reachable, to `Mul(Cast(INT8), scale)`, which every set has. The digits stay the same throughout.
 //!
-//! `S` is the saturation part of a weight that was clipped: INT32, the `sparse_value` of a Constant; without DequantizeLinear a
+//! `S` is the saturation part of a weight that was clipped: INT8, the `sparse_value` of a Constant; without DequantizeLinear a
 //! sparse initialiser.
 //!
 //! The bytes are a function of the model and the encoded layers alone.

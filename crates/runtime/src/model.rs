@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use fpxint::{
-    ActivationClip, AttentionPrecision, Clip, ExpandedLayer, Geometry, Granularity, Means, Plan as Precisions, Precision,
-    Rounding, Settings, expand_corrected, into_expanded,
+    ActivationClip, AttentionPrecision, Clip, ExpandedLayer, Geometry, Granularity, Means, Plan as Precisions,
+    Precision, Rounding, Settings, expand_corrected, into_expanded,
 };
 use fpxint_kernels::{Kernel, Pooling, with_default_floats};
 use rayon::prelude::*;

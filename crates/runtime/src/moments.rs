@@ -20,23 +20,20 @@ pub(crate) struct Moments {
     /// Sum of squared values.
     power: f64,
     ways: Vec<Way>,
-    /// The one that gains are measured at.
-    coarse: Way,
     /// What is worth a clip.
     worth: f64,
 }
 
-/// A clip is worth its time where it leaves less than this of the variance: of images, and of rows, whose values differ more with
-/// what a model is used on than synthetic inputs show.
-const WORTH: [f64; 2] = [0.7, 0.99];
+/// A clip is worth its time where it leaves at most this of the variance: of images, and of rows, whose values differ more with
+/// what a model is used on than synthetic inputs show, so that any of them may gain.
+const WORTH: [f64; 2] = [0.7, 1.0];
 
 impl Moments {
-    /// Nothing yet, of these ways to expand activations, and of those of precision `coarse` that are not clipped.
-    pub(crate) fn new(ways: &[(Precision, ActivationClip)], coarse: Precision, geometry: &Geometry) -> Self {
+    /// Nothing yet, of these ways to expand activations.
+    pub(crate) fn new(ways: &[(Precision, ActivationClip)], geometry: &Geometry) -> Self {
         let way = |&(precision, clip): &(Precision, ActivationClip)| Way { precision, clip, noise: 0.0, error: 0.0 };
         let worth = WORTH[usize::from(matches!(geometry, Geometry::MatMul(_)))];
-        let coarse = way(&(coarse, ActivationClip::None));
-        Self { power: 0.0, ways: ways.iter().map(way).collect(), coarse, worth }
+        Self { power: 0.0, ways: ways.iter().map(way).collect(), worth }
     }
 
     /// Adds a value, which has a grid an image or row.
@@ -53,7 +50,7 @@ impl Moments {
     fn grid(&mut self, values: Vec<f32>) {
         let (low, high) = values.iter().fold((0f32, 0f32), |(low, high), &v| (low.min(v), high.max(v)));
         self.power += values.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>();
-        for way in self.ways.iter_mut().chain([&mut self.coarse]) {
+        for way in &mut self.ways {
             let grid = match way.clip {
                 ActivationClip::None => Grid::new(low, high, way.precision),
                 clip => Saturated::new(&values, way.precision, clip).grid,
@@ -64,13 +61,16 @@ impl Moments {
         }
     }
 
-    /// The ways with their variances, without clips that are not worth it.
+    /// One way a precision with its variance: with a clip where it is worth it.
     pub(crate) fn options(&self) -> Vec<ActivationOption> {
-        let whole =
-            |precision| self.ways.iter().find(|way| way.precision == precision && way.clip == ActivationClip::None);
+        let is_worth = |way: &Way, whole: &Way| way.noise <= self.worth * whole.noise;
         let kept = self.ways.iter().filter(|way| {
-            way.clip == ActivationClip::None
-                || whole(way.precision).is_none_or(|whole| way.noise < self.worth * whole.noise)
+            let mut others =
+                self.ways.iter().filter(|other| other.precision == way.precision && other.clip != way.clip);
+            match way.clip {
+                ActivationClip::None => !others.any(|clipped| is_worth(clipped, way)),
+                _ => others.all(|whole| is_worth(way, whole)),
+            }
         });
         let option = |way: &Way| ActivationOption {
             precision: way.precision,
@@ -88,10 +88,5 @@ impl Moments {
         } else {
             0.25 / (way.precision.code_max() as f64).powi(2)
         }
-    }
-
-    /// That of the way that gains are measured at.
-    pub(crate) fn coarse(&self) -> f64 {
-        self.variance(&self.coarse)
     }
 }

@@ -4,15 +4,15 @@
 //! e_w, e_a   relative variances of a layer's weights and activations at a precision: of the weights from their expansion, of
 //!            the activations from the ranges and second moments of a run on the given inputs
 //! gain       |y' - y|^2 / |y|^2 / e        y: the model's outputs at 16 bits;  y': with the layer's weights, or its
-//!            activations, at eight, whose relative variance is e
+//!            activations, at eight, clipped as they would be, whose relative variance is e
 //! ```
 //!
 //! The variances of independent roundings add up, and each grows with the square of its step, so that two runs a layer tell
 //! what every combination does to the output. Outputs that are distributions are compared by their logarithms.
 
 use fpxint::{
-    ActivationClip, Clip, Goal, Granularity, LayerOptions, Means, Precision, Series, Settings, Weight, WeightOption,
-    expand_corrected, expand_layer,
+    ActivationClip, ActivationOption, Clip, Goal, Granularity, LayerOptions, Means, Precision, Series, Settings,
+    Weight, WeightOption, expand_corrected, expand_layer,
 };
 use rayon::prelude::*;
 
@@ -80,7 +80,8 @@ impl Measurement<'_> {
             return Ok(layers);
         }
         for (index, layer) in layers.iter_mut().enumerate() {
-            layer.gains = bench.gains(index, moments[index].coarse())?;
+            let coarse = layer.activations.iter().find(|option| option.precision == bench.coarse);
+            layer.gains = bench.gains(index, coarse)?;
             for at in coarser(layer).collect::<Vec<_>>() {
                 layer.weights[at].added = bench.added(index, &layer.weights[at])?;
             }
@@ -128,9 +129,8 @@ impl Measurement<'_> {
     /// Statistics of what enters every layer.
     fn moments(&self, source: &fpxint_onnx::Model) -> Result<Vec<Moments>, Error> {
         let ways: Vec<_> = self.goal.activations().into_iter().flat_map(|p| self.activation_clips(p)).collect();
-        let coarse = coarse()?;
         let layers = source.layers().iter();
-        let mut moments: Vec<_> = layers.map(|layer| Moments::new(&ways, coarse, &layer.geometry)).collect();
+        let mut moments: Vec<_> = layers.map(|layer| Moments::new(&ways, &layer.geometry)).collect();
         let observer = Observer::new(source, self.threads)?;
         for inputs in self.runs {
             observer.run(inputs, &mut |index, x| moments[index].add(x, &source.layers()[index].geometry))?;
@@ -224,15 +224,17 @@ impl<'a> Bench<'a> {
         Ok(effect.is_finite().then_some(effect))
     }
 
-    /// Gains of a layer's weights and activations; the latter have the relative variance `of_activations` at eight bits.
-    fn gains(&mut self, index: usize, of_activations: f64) -> Result<[f64; 2], Error> {
+    /// Gains of a layer's weights, and of its activations expanded so.
+    fn gains(&mut self, index: usize, activations: Option<&ActivationOption>) -> Result<[f64; 2], Error> {
         if self.wanted.is_empty() {
             self.wanted = self.measurement.runs.iter().map(|run| self.model.run(run)).collect::<Result<_, _>>()?;
         }
         let layer = self.source.layer(index)?;
         let base = Settings { granularity: Granularity::Channel, clip: Clip::None, ..self.measurement.base };
         let coarse_weights = Settings { weights: self.coarse, activations: self.fine, ..base };
-        let coarse_activations = Settings { weights: self.fine, activations: self.coarse, ..base };
+        let activation_clip = activations.map_or(base.activation_clip, |option| option.clip);
+        let coarse_activations = Settings { weights: self.fine, activations: self.coarse, activation_clip, ..base };
+        let of_activations = activations.map_or(0.0, |option| option.variance);
         let expanded = expand_corrected(&layer, &coarse_weights, self.measurement.means.get(index))?;
         let of_weights = match &layer.weight {
             Weight::Float(floats) => weight_option(&layer.name, floats, &expanded.weight, &coarse_weights)?.variance,

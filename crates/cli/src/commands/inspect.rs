@@ -2,7 +2,6 @@
 
 mod measured;
 mod page;
-mod remarks;
 
 use anyhow::{Context, Result, bail};
 use fpxint::{Geometry, Granularity, Precision, Settings};
@@ -10,12 +9,12 @@ use fpxint_onnx::Model;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use self::remarks::{Host, by_operator, warnings};
 use super::print_json;
 use crate::args::{Common, Inspect};
 use crate::expansion::{Examined, LayerReport, Skipped, skipped};
 use crate::metrics::weighted_mean;
 use crate::planning::{self, Planned, Request};
+use crate::remarks::{Host, by_operator, warnings};
 use crate::table::{Table, bytes};
 use crate::{Outcome, engine, progress};
 
@@ -42,18 +41,11 @@ struct Layer {
     /// Bytes of the terms, in the narrowest type that holds them, and their scales; and of the same weights in FP32.
     bytes: u64,
     fp32_bytes: u64,
-    /// Effective bits of a weight and of an activation.
-    weight_bits: u32,
-    activation_bits: u32,
     /// Rule by which the activations are clipped.
     activation_clip: &'static str,
-    #[serde(skip)]
-    depthwise: bool,
     /// [`Examined::histogram`], for a page.
     #[serde(skip)]
     histogram: Option<Vec<f64>>,
-    /// Multiply-accumulates for one sample.
-    macs: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -137,7 +129,7 @@ fn report(common: &Common, args: &Inspect, model: &Model, planned: Option<&Plann
         skipped: skipped(model),
         embeddings: model.embeddings().into_iter().map(embedding).collect(),
         totals: totals(&layers),
-        warnings: warnings(&layers, &host),
+        warnings: warnings(&layers.iter().map(|layer| &layer.report).collect::<Vec<_>>(), &host),
         host,
         layers,
     })
@@ -166,7 +158,10 @@ fn examine(args: &Inspect, model: &Model, planned: Option<&Planned>, index: usiz
     let scales = series.term_scales(1);
     let extreme = |pick: fn(f32, f32) -> f32| scales.iter().copied().reduce(pick).unwrap_or(0.0);
     Ok(Layer {
-        report: examined.report()?,
+        report: LayerReport {
+            added: planned.and_then(|planned| planned.way(index)).map(|way| way.added),
+            ..examined.report(macs)?
+        },
         shape: info.geometry.weight_shape(),
         groups: match &info.geometry {
             Geometry::Conv(g) => g.groups,
@@ -177,12 +172,8 @@ fn examine(args: &Inspect, model: &Model, planned: Option<&Planned>, index: usiz
         max_errors: orders.map(|terms| examined.max_error(terms)).collect::<Result<_>>()?,
         bytes: fpxint_onnx::encode(&examined.layer).weight_bytes(),
         fp32_bytes: 4 * info.elements as u64,
-        weight_bits: series.precision().total_bits(),
-        activation_bits: settings.activations.total_bits(),
         activation_clip: settings.activation_clip.of(settings.activations).name(),
-        depthwise: info.geometry.is_depthwise(),
         histogram: if args.html.is_some() { examined.histogram(page::BINS)? } else { None },
-        macs,
     })
 }
 
@@ -193,8 +184,8 @@ fn totals(layers: &[Layer]) -> Totals {
         bytes: sum(|l| l.bytes),
         fp32_bytes: sum(|l| l.fp32_bytes),
         mean_weight_bits: weighted_mean(layers.iter().map(|l| (l.report.mean_bits, l.fp32_bytes as f64))),
-        products: weighted_mean(layers.iter().map(|l| (f64::from(l.report.products), l.macs as f64))),
-        gmacs: sum(|l| l.macs) as f64 / 1e9,
+        products: weighted_mean(layers.iter().map(|l| (f64::from(l.report.products), l.report.macs as f64))),
+        gmacs: sum(|l| l.report.macs) as f64 / 1e9,
     }
 }
 
@@ -280,7 +271,7 @@ fn print_layers(layers: &[Layer]) {
             bytes(layer.bytes),
             bytes(layer.fp32_bytes),
             report.products.to_string(),
-            format!("{:.2}", layer.macs as f64 / 1e6),
+            format!("{:.2}", layer.report.macs as f64 / 1e6),
         ]);
     }
     print!("{table}");

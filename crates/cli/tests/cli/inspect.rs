@@ -151,10 +151,14 @@ fn warnings_name_cause_and_remedy() {
     }
     // Depthwise weights of 24 bits are two integers of 16.
     let report = inspect(&folder, "digits.onnx --weights int8x3 --activations int8x2");
-    let [plain, depthwise] = warnings(&report)[..] else { panic!("{report}") };
+    let [plain, depthwise, slow] = warnings(&report)[..] else { panic!("{report}") };
+    assert!(slow.contains("likely slower than FP32"), "{slow}");
     assert!(plain.contains("6 products") && plain.contains("stem, block1_pw"), "{plain}");
     assert!(depthwise.contains("4 products") && depthwise.contains("block1_dw, block2_dw"), "{depthwise}");
     assert!(depthwise.contains("16 bits of weights"), "{depthwise}");
+    // `quantize` says the same.
+    let quantized = folder.run("quantize digits.onnx --dry-run --weights int8x3 --activations int8x2");
+    assert!(quantized.done().stdout.contains(&format!("warning: {plain}")));
     // More nodes for the host than layers.
     let mut model = colour(-1, 32, 10);
     let nodes = &mut model.graph.as_mut().unwrap().node;

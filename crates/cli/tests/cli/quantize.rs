@@ -12,7 +12,7 @@ fn keys_are_those_that_tools_rely_on() {
     assert!(relied_on.iter().all(|key| found.contains(key)), "{found:?}");
     let layers = report["layers"].as_array().unwrap();
     let columns = ["activations", "bound", "max_error", "name", "op", "products", "sparse_fraction", "weights"];
-    assert!(layers.iter().all(|layer| keys(layer) == columns), "{report}");
+    assert!(layers.iter().all(|layer| columns.iter().all(|key| keys(layer).contains(key))), "{report}");
     let names: Vec<_> = layers.iter().map(|layer| layer["name"].as_str().unwrap()).collect();
     let wanted = ["stem", "block1_dw", "block1_pw", "down", "block2_dw", "block2_pw", "head", "classifier"];
     assert_eq!(names, wanted);

@@ -152,7 +152,7 @@ fn layers(report: &Report, measured: &Measured) -> Figure {
                    actual input of each, as `fpxint compare --layers` gives it. Output error: against FP32 from the first layer \
                    on.";
     let mut figure = Figure::new("Layers", caption, columns);
-    let macs: f64 = report.layers.iter().map(|layer| layer.macs as f64).sum();
+    let macs: f64 = report.layers.iter().map(|layer| layer.report.macs as f64).sum();
     let shares = error_shares(measured);
     for (index, layer) in report.layers.iter().enumerate() {
         let told = &layer.report;
@@ -160,9 +160,9 @@ fn layers(report: &Report, measured: &Measured) -> Figure {
         let time = measured.layers[index];
         let mut cells: Vec<Cell> = vec![told.name.as_str().into(), told.op.into(), shape_text(layer).into()];
         cells.extend([told.weights.as_str().into(), told.activations.as_str().into()]);
-        cells.extend([layer.weight_bits, layer.activation_bits, told.products].map(Cell::from));
-        let macs_share = if macs > 0.0 { layer.macs as f64 / macs } else { 0.0 };
-        cells.extend([layer.macs as f64 / 1e6, macs_share, time, time / measured.total].map(Cell::from));
+        cells.extend([told.weight_bits, told.activation_bits, told.products].map(Cell::from));
+        let macs_share = if macs > 0.0 { told.macs as f64 / macs } else { 0.0 };
+        cells.extend([told.macs as f64 / 1e6, macs_share, time, time / measured.total].map(Cell::from));
         cells.push(error.map(|error| error.own_relative).into());
         cells.push(shares.get(index).copied().into());
         cells.push(error.map(|error| error.output_relative).into());
