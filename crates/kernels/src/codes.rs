@@ -238,6 +238,13 @@ impl Codes {
         self.beyond.iter().map(|one| i64::from(one.delta).abs()).max().unwrap_or(0)
     }
 
+    /// What the magnitudes of all that lies beyond the codes of a row, or of all images, do not exceed together.
+    pub(crate) fn most_beyond(&self) -> i64 {
+        let row = |one: &Beyond| if self.per_row { one.at / self.channels.max(1) } else { 0 };
+        let rows = self.beyond.chunk_by(|a, b| row(a) == row(b));
+        rows.map(|row| row.iter().map(|one| i64::from(one.delta).abs()).sum()).max().unwrap_or(0)
+    }
+
     /// Images; 1 for a matrix.
     pub fn images(&self) -> usize {
         self.images

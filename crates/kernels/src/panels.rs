@@ -90,6 +90,24 @@ impl Packed {
         sums.into_iter().max().map_or(0, |largest| i64::try_from(largest).unwrap_or(i64::MAX))
     }
 
+    /// What no `|Q[k, c]|` exceeds: the largest magnitudes of its digits, each at its place.
+    pub(crate) fn largest_weight(&self) -> i64 {
+        let digit =
+            |place: usize, bits: u32, most: u64| i64::try_from(most << (bits * place as u32)).unwrap_or(i64::MAX);
+        let digits: Vec<i64> = match self {
+            Packed::Limbs(limbs) => {
+                let most = |limb: &Vec<i8>| limb.iter().map(|d| u64::from(d.unsigned_abs())).max().unwrap_or(0);
+                limbs.iter().enumerate().map(|(i, limb)| digit(i, 8, most(limb))).collect()
+            }
+            Packed::Words(words) => {
+                let most =
+                    |w: &Vec<Pairs>| w.as_flattened().as_flattened().iter().map(|w| u64::from(w.unsigned_abs())).max();
+                words.iter().enumerate().map(|(i, word)| digit(i, 16, most(word).unwrap_or(0))).collect()
+            }
+        };
+        digits.into_iter().fold(0, i64::saturating_add)
+    }
+
     /// Bytes held.
     pub(crate) fn bytes(&self) -> usize {
         match self {

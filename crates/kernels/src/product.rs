@@ -66,6 +66,8 @@ pub struct Product {
     sums: Vec<i64>,
     /// What no channel's sum of weights' magnitudes exceeds; the largest number where it was not looked for.
     largest: i64,
+    /// What no weight's magnitude exceeds; likewise.
+    largest_weight: i64,
     narrow_sums: Vec<[i32; NR]>,
     scales: Vec<[f32; NR]>,
     bias: Vec<[f32; NR]>,
@@ -105,6 +107,8 @@ impl Product {
         let mean_bits = epilogue.means.iter().map(|m| 64 - m.unsigned_abs().leading_zeros()).max().unwrap_or(0);
         Self::check(&shape, weight_bits.saturating_sub(1) + epilogue.shift, mean_bits, activation_bits)?;
         let (packed, sums) = Packed::new(&shape, weights);
+        // Of single limbs it is not asked for.
+        let asked = activation_bits > 8 || packed.digits().0 > 1;
         let (group_out, groups) = match packed {
             Packed::Words(_) => (shape.channels_out, 1),
             Packed::Limbs(_) => (shape.channels_out / shape.groups, shape.groups),
@@ -125,8 +129,8 @@ impl Product {
             shift: epilogue.shift,
             activation: epilogue.activation,
             panels: firsts.map(panel).collect(),
-            // Of single limbs it is not asked for.
-            largest: if activation_bits > 8 || packed.digits().0 > 1 { packed.largest(&shape) } else { i64::MAX },
+            largest: if asked { packed.largest(&shape) } else { i64::MAX },
+            largest_weight: if asked { packed.largest_weight() } else { i64::MAX },
             packed,
             stored: None,
             sums,

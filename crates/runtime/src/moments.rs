@@ -20,20 +20,13 @@ pub(crate) struct Moments {
     /// Sum of squared values.
     power: f64,
     ways: Vec<Way>,
-    /// What is worth a clip.
-    worth: f64,
 }
-
-/// A clip is worth its time where it leaves at most this of the variance: of images, and of rows, whose values differ more with
-/// what a model is used on than synthetic inputs show, so that any of them may gain.
-const WORTH: [f64; 2] = [0.7, 1.0];
 
 impl Moments {
     /// Nothing yet, of these ways to expand activations.
-    pub(crate) fn new(ways: &[(Precision, ActivationClip)], geometry: &Geometry) -> Self {
-        let way = |&(precision, clip): &(Precision, ActivationClip)| Way { precision, clip, noise: 0.0, error: 0.0 };
-        let worth = WORTH[usize::from(matches!(geometry, Geometry::MatMul(_)))];
-        Self { power: 0.0, ways: ways.iter().map(way).collect(), worth }
+    pub(crate) fn new(ways: impl Iterator<Item = (Precision, ActivationClip)>) -> Self {
+        let way = |(precision, clip)| Way { precision, clip, noise: 0.0, error: 0.0 };
+        Self { power: 0.0, ways: ways.map(way).collect() }
     }
 
     /// Adds a value, which has a grid an image or row.
@@ -61,24 +54,15 @@ impl Moments {
         }
     }
 
-    /// One way a precision with its variance: with a clip where it is worth it.
+    /// The ways with their variances.
     pub(crate) fn options(&self) -> Vec<ActivationOption> {
-        let is_worth = |way: &Way, whole: &Way| way.noise <= self.worth * whole.noise;
-        let kept = self.ways.iter().filter(|way| {
-            let mut others =
-                self.ways.iter().filter(|other| other.precision == way.precision && other.clip != way.clip);
-            match way.clip {
-                ActivationClip::None => !others.any(|clipped| is_worth(clipped, way)),
-                _ => others.all(|whole| is_worth(way, whole)),
-            }
-        });
         let option = |way: &Way| ActivationOption {
             precision: way.precision,
             clip: way.clip,
             variance: self.variance(way),
             error: way.error,
         };
-        kept.map(option).collect()
+        self.ways.iter().map(option).collect()
     }
 
     /// `step^2 / (12 E[a^2])` over all grids; where nothing is known, that of values evenly spread over their range.

@@ -11,8 +11,8 @@
 //! what every combination does to the output. Outputs that are distributions are compared by their logarithms.
 
 use fpxint::{
-    ActivationClip, ActivationOption, Clip, Goal, Granularity, LayerOptions, Means, Precision, Series, Settings,
-    Weight, WeightOption, expand_corrected, expand_layer,
+    ActivationClip, ActivationOption, Clip, Geometry, Goal, Granularity, LayerOptions, Means, Precision, Series,
+    Settings, Weight, WeightOption, expand_corrected, expand_layer,
 };
 use rayon::prelude::*;
 
@@ -34,7 +34,7 @@ pub struct Measurement<'a> {
     pub base: Settings,
     /// The clip of all weights; otherwise that of weights of few bits may be [`Clip::Mse`], and others have none.
     pub clip: Option<Clip>,
-    /// The clip of all activations; otherwise [`ActivationClip::Laplace`] where it pays.
+    /// The clip of all activations; otherwise [`ActivationClip::Laplace`] where it commonly pays: of rows, in eight bits.
     pub activation_clip: Option<ActivationClip>,
     /// Inputs to run on, one set a run.
     pub runs: &'a [Inputs],
@@ -118,19 +118,17 @@ impl Measurement<'_> {
         [Some(self.clip.unwrap_or_default()), other].into_iter().flatten()
     }
 
-    /// The ways to expand activations of a precision to try: where their codes fill bytes, what is clipped is finer for it.
-    fn activation_clips(&self, precision: Precision) -> impl Iterator<Item = (Precision, ActivationClip)> + use<> {
-        let may = self.activation_clip.is_none() && precision.total_bits() <= 8 && !self.follows_rules();
-        let other = may.then_some(ActivationClip::Laplace);
-        let clips = [Some(self.activation_clip.unwrap_or_default()), other].into_iter().flatten();
-        clips.map(move |clip| (precision, clip))
+    /// How the activations of a layer are clipped: those of images, and those of more bits, have little to gain.
+    fn activation_clip(&self, precision: Precision, geometry: &Geometry) -> ActivationClip {
+        let pays = matches!(geometry, Geometry::MatMul(_)) && precision.total_bits() <= 8 && !self.follows_rules();
+        self.activation_clip.unwrap_or(if pays { ActivationClip::Laplace } else { ActivationClip::None })
     }
 
     /// Statistics of what enters every layer.
     fn moments(&self, source: &fpxint_onnx::Model) -> Result<Vec<Moments>, Error> {
-        let ways: Vec<_> = self.goal.activations().into_iter().flat_map(|p| self.activation_clips(p)).collect();
+        let ways = |geometry| self.goal.activations().into_iter().map(move |p| (p, self.activation_clip(p, geometry)));
         let layers = source.layers().iter();
-        let mut moments: Vec<_> = layers.map(|layer| Moments::new(&ways, &layer.geometry)).collect();
+        let mut moments: Vec<_> = layers.map(|layer| Moments::new(ways(&layer.geometry))).collect();
         let observer = Observer::new(source, self.threads)?;
         for inputs in self.runs {
             observer.run(inputs, &mut |index, x| moments[index].add(x, &source.layers()[index].geometry))?;

@@ -7,7 +7,8 @@
 //!                                        bits as measured, since their errors are too large to grow with e_w
 //! ```
 //!
-//! * products: the least sum of `added` with at most so many products, a product being one of eight bits everywhere.
+//! * products: the least sum of `added` with at most so many products, a product being one of eight bits everywhere. Products
+//!   beyond the first are counted by multiply-accumulates or by time, whichever share is larger.
 //! * bits: the least sum of `added` with at most so many bits a weight in the mean.
 //! * stopping rules of the paper: terms of `X` bits for weights until `scale_n 2^X < 1e-2` and for activations until the largest
 //!   error is below 1e-4, or as many as run; the first and the last layer in eight bits.
@@ -35,6 +36,9 @@ const STOP_WEIGHTS: f64 = 1e-2;
 const STOP_ACTIVATIONS: f64 = 1e-4;
 /// Most effective bits that run.
 const MOST_BITS: u32 = 24;
+
+/// How long a multiply-accumulate of a depthwise layer takes, in those of another.
+const DEPTHWISE_TIME: f64 = 12.0;
 
 /// Grain of products and of mean bits in the choice of the least error.
 const PRODUCTS_UNIT: f64 = 2e-5;
@@ -157,6 +161,11 @@ impl LayerOptions {
         pairs.map(|(w, a)| self.way(w, a)).collect()
     }
 
+    /// What one product takes, in multiply-accumulates of a layer that is not depthwise.
+    fn time(&self) -> f64 {
+        self.macs as f64 * if self.geometry.is_depthwise() { DEPTHWISE_TIME } else { 1.0 }
+    }
+
     fn way(&self, w: &WeightOption, a: &ActivationOption) -> Way {
         // A range is at most twice the largest magnitude, so half a step is at most this much of it.
         let half_step = 1.0 / a.precision.code_max() as f64;
@@ -194,7 +203,11 @@ pub fn choose(layers: &[LayerOptions], goal: Goal) -> Result<Vec<Way>, Error> {
     let elements: f64 = layers.iter().map(|layer| layer.elements as f64).sum();
     match goal {
         Goal::Products(limit) => {
-            let cost = |layer: &LayerOptions, way: &Way| f64::from(way.products) * (layer.macs as f64 / macs.max(1.0));
+            let time: f64 = layers.iter().map(LayerOptions::time).sum();
+            let cost = |layer: &LayerOptions, way: &Way| {
+                let (share, of_time) = (layer.macs as f64 / macs.max(1.0), layer.time() / time.max(1.0));
+                share + f64::from(way.products - 1) * share.max(of_time)
+            };
             within(layers, &ways, cost, limit, PRODUCTS_UNIT, "products")
         }
         Goal::Bits(limit) => {

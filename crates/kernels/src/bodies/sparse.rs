@@ -87,13 +87,18 @@ pub(crate) fn magnitudes(x: &[f32], unit: f32) -> u64 {
 #[inline(always)]
 pub(crate) fn scatter(hits: &[Hit], panel: &[i8], bits: u32, tile: &mut [[i32; NR]]) {
     let (steps, _) = panel.as_chunks::<{ 4 * NR }>();
-    for &Hit { row, at, delta } in hits {
-        let (quads, _) = steps[at / 4].as_chunks::<4>();
-        // The depth's byte of every four to the top, and back with its sign.
-        let (lift, delta) = (24 - 8 * (at % 4) as u32, delta << bits);
-        for (sum, &quad) in tile[row].iter_mut().zip(quads) {
-            let weight = i32::from_le_bytes(quad.map(|byte| byte as u8)) << lift >> 24;
-            *sum = sum.wrapping_add(weight.wrapping_mul(delta));
+    // The sums of a row stay in registers while its hits follow each other.
+    for row in hits.chunk_by(|a, b| a.row == b.row) {
+        let mut sums = tile[row[0].row];
+        for &Hit { at, delta, .. } in row {
+            let (quads, _) = steps[at / 4].as_chunks::<4>();
+            // The depth's byte of every four to the top, and back with its sign.
+            let (lift, delta) = (24 - 8 * (at % 4) as u32, delta << bits);
+            for (sum, &quad) in sums.iter_mut().zip(quads) {
+                let weight = i32::from_le_bytes(quad.map(|byte| byte as u8)) << lift >> 24;
+                *sum = sum.wrapping_add(weight.wrapping_mul(delta));
+            }
         }
+        tile[row[0].row] = sums;
     }
 }

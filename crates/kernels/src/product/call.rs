@@ -163,7 +163,10 @@ impl<'a> Call<'a> {
         let (digits, bits) = packed.digits();
         let planes = codes.planes().len();
         let (single, beyond) = ((digits, planes) == (1, 1), codes.largest_beyond());
-        let largest = (codes.code_max() + beyond).saturating_mul(product.largest);
+        // The sums of what lies beyond are bounded by the weights of a column, or by the largest weight.
+        let sparse = codes.most_beyond().saturating_mul(product.largest_weight);
+        let sparse = sparse.min(beyond.saturating_mul(product.largest));
+        let largest = codes.code_max().saturating_mul(product.largest).saturating_add(sparse);
         let fits = (single && beyond == 0) || largest <= i64::from(i32::MAX);
         Self {
             kernel,
