@@ -35,7 +35,9 @@ impl Store {
         let settings = format!("{task:?} {preset:?} {resize:?} {crop:?} {max_length:?} {labels:?} {limit:?}");
         let files: Vec<String> = [Some(data), tokenizer.as_ref()].into_iter().flatten().map(|p| stamp(p)).collect();
         let kernel = fpxint_kernels::select()?.name();
-        let all = format!("{} {kernel} {model} {settings} {}", env!("CARGO_PKG_VERSION"), files.join(" "));
+        // Another build may give other numbers.
+        let program = stamp(&std::env::current_exe()?);
+        let all = format!("{program} {kernel} {model} {settings} {}", files.join(" "));
         Ok(Self { folder, key: hex(&Sha256::digest(all.as_bytes())) })
     }
 
