@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use fpxint::ActivationClip;
 use fpxint_runtime::{Crew, Model, Options, Sharing};
 
 use crate::build::{model, node, tensor, wave};
@@ -69,6 +70,23 @@ fn an_output_stays_within_the_bound_of_what_is_missing() {
             assert!(worst > 0.0 && worst <= bound * 1.0001, "{worst} of {bound}: {worker} of {workers}");
         }
     }
+}
+
+#[test]
+fn what_lies_beyond_a_clip_is_kept_without_the_last_terms() {
+    let weights = tensor("w", &[200, 40], &wave(8000, 0.71, 0.4));
+    let source = model(&[-1, 200], vec![node("MatMul", &["x", "w"], "y", vec![])], vec![weights]);
+    let mut x = array(&[5, 200], 0.37);
+    x.outer_iter_mut().enumerate().for_each(|(r, mut row)| row[[7 * r]] = 40.0);
+    let x = feed("x", x);
+    let clipped = Options { activation_clip: Some(ActivationClip::Laplace), ..options("int4x4", "int4x2") };
+    let prefix = load(&source, &Options { weight_terms: Some(3), ..clipped.clone() });
+    let all = load(&source, &Options { sharing: crew(4), ..clipped });
+    all.lose(3).unwrap();
+    let got = bits(&all.run(&x).unwrap());
+    assert_eq!(got, bits(&prefix.run(&x).unwrap()));
+    let whole = load(&source, &Options { weight_terms: Some(3), ..options("int4x4", "int4x2") });
+    assert_ne!(got, bits(&whole.run(&x).unwrap()), "something is clipped");
 }
 
 #[test]
