@@ -128,10 +128,11 @@ fn masks_broadcast_along_any_axis() {
 #[test]
 fn masked_keys_change_no_bit_whatever_their_number() {
     let short = Extent { batch: 1, queries: 11, keys: 11, depth: 16, width: 16 };
-    let alone = Case::new(2, short, 0);
-    for masked in [-1e4, -1e9, f32::MIN, f32::NEG_INFINITY] {
+    let masks = [-1e4, -1e9, f32::MIN, f32::NEG_INFINITY];
+    for (steps, masked) in [None, Some(127)].into_iter().flat_map(|steps| masks.map(|masked| (steps, masked))) {
+        let alone = Case { steps, ..Case::new(2, short, 0) };
         for length in [12, 16, 17, 40, 64, 100] {
-            let mut padded = Case::new(2, Extent { queries: length, keys: length, ..short }, 0);
+            let mut padded = Case { steps, ..Case::new(2, Extent { queries: length, keys: length, ..short }, 0) };
             for (padded, alone) in padded.parts.iter_mut().zip(&alone.parts) {
                 padded[..alone.len()].copy_from_slice(alone);
             }

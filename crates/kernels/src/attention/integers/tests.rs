@@ -121,28 +121,6 @@ fn extreme_integers_are_summed_exactly() {
 }
 
 #[test]
-fn masked_keys_change_no_bit_whatever_their_number() {
-    let alone = case(2, [1, 11, 11, 16, 16], 0, 127);
-    for masked in [-1e4, f32::MIN, f32::NEG_INFINITY] {
-        for length in [12, 16, 17, 40, 64, 100] {
-            let mut padded = case(2, [1, length, length, 16, 16], 0, 127);
-            for (padded, alone) in padded.parts.iter_mut().zip(&alone.parts) {
-                padded[..alone.len()].copy_from_slice(alone);
-            }
-            padded.parts[1][11 * 32..].fill(1e30);
-            padded.parts[2][11 * 32..].fill(f32::NAN);
-            padded.mask = Some(((0..length).map(|j| if j < 11 { 0.0 } else { masked }).collect(), [0, 0, 0, 1]));
-            for kernel in available() {
-                for threads in [1, 2] {
-                    let (want, got) = (alone.run(kernel, 1), padded.run(kernel, threads));
-                    assert_same(&got[..want.len()], &want, &format!("{length} by {masked}, {}", kernel.name()));
-                }
-            }
-        }
-    }
-}
-
-#[test]
 fn what_is_not_finite_makes_nan_of_what_sees_it() {
     for (part, row, odd) in
         [(0, 1, f32::NAN), (0, 2, f32::INFINITY), (1, 3, f32::NEG_INFINITY), (1, 0, f32::NAN), (2, 4, f32::INFINITY)]
