@@ -63,7 +63,7 @@ def images(task, folder, preset):
 def crop(path):
     """The centre of an image, channels first."""
     image = Image.open(path).convert("RGB")
-    left, top = ((size - 224) // 2 for size in image.size)
+    left, top = (round((size - 224) / 2) for size in image.size)
     return np.asarray(image.crop((left, top, left + 224, top + 224)), np.float32).transpose(2, 0, 1)
 
 
