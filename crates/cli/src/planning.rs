@@ -8,7 +8,7 @@ use fpxint::{
     Goal, Granularity, LayerOptions, LayerPrecision, Means, Plan, Precision, Rounding, Settings, Way, choose,
 };
 use fpxint_onnx::Model;
-use fpxint_runtime::{Measurement, Port, Value, input_means};
+use fpxint_runtime::{Measurement, input_means};
 
 use crate::args::{Common, Method, Planning, Sizes};
 use crate::{inputs, plan_file, progress};
@@ -188,10 +188,9 @@ pub(crate) fn means(common: &Common, model: &Model, corrected: bool) -> Result<O
     }
     let ports = fpxint_runtime::survey(model)?.inputs;
     let sizes = Sizes { batch: 1, sequence: SEQUENCE };
-    let of_kind = |make: fn(&[Port], Sizes, u64) -> Result<Vec<(String, Value)>>| {
-        (0..SAMPLES).map(|i| make(&ports, sizes, SEED + 1 + i)).collect::<Result<Vec<_>>>()
-    };
-    let (smooth, rough) = (of_kind(inputs::synthetic)?, of_kind(inputs::rough)?);
+    let seeds = SEED + 1..=SEED + SAMPLES;
+    let smooth: Vec<_> = seeds.clone().map(|seed| inputs::synthetic(&ports, sizes, seed)).collect::<Result<_>>()?;
+    let rough: Vec<_> = seeds.map(|seed| inputs::rough(&ports, sizes, seed)).collect::<Result<_>>()?;
     let bar = progress::bar(common, "observing", smooth.len() + rough.len());
     let means = input_means(model, [&smooth, &rough], common.threads(), &|done, _| bar.set_position(done as u64));
     bar.finish_and_clear();

@@ -255,7 +255,7 @@ fn common(names: &[&str]) -> usize {
     let Some((first, others)) = names.split_first() else { return 0 };
     let shared = |end: &usize| others.iter().all(|other| other.starts_with(&first[..*end]));
     let ends = first.char_indices().filter(|(_, c)| matches!(c, '.' | '/')).map(|(at, c)| at + c.len_utf8());
-    ends.filter(shared).last().unwrap_or(0)
+    ends.rev().find(shared).unwrap_or(0)
 }
 
 /// A name cut to a width, in the middle: its ends tell it from others.

@@ -26,9 +26,9 @@ impl<const L: usize> Magnitudes<L> {
 
     #[inline(always)]
     fn add(&mut self, x: &[f32; L]) {
-        for c in 0..L {
-            self.largest[c] = larger(self.largest[c], x[c].abs());
-            self.odd[c] = x[c].mul_add(0.0, self.odd[c]);
+        for (&x, (largest, odd)) in x.iter().zip(self.largest.iter_mut().zip(&mut self.odd)) {
+            *largest = larger(*largest, x.abs());
+            *odd = x.mul_add(0.0, *odd);
         }
     }
 
