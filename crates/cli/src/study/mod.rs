@@ -1,7 +1,7 @@
 //! `fpxint study`: the paper's experiments on one model, as JSON and one HTML page.
 //!
-//! A section is made by a function of the model and its data ([`trial`]) and is a list of figures, each a table and what of it is
-//! drawn. JSON, CSV and page are written from the same sections. Finished sections are kept ([`store`]), so that a run that was
+//! A section is made by a function of the model and its data (`trial`) and is a list of figures, each a table and what of it is
+//! drawn. JSON, CSV and page are written from the same sections. Finished sections are kept (`store`), so that a run that was
 //! stopped goes on with the first that is missing.
 
 mod activations;
