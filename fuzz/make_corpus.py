@@ -124,9 +124,15 @@ def artefacts():
                 fpxint.quantize(given[name], path, activations="int4x2", **arguments)
     # A long tail, so that something lies beyond the clip.
     values = weights(16, 40)
-    values[::5, ::17] *= 30
+    values[::8, ::20] *= 30
     heavy = model([helper.make_node("MatMul", ["x", "w"], ["y"])], {"w": values.T.copy()}, x=("n", 40))
     fpxint.quantize(heavy, CORPUS / "artefact" / "saturation", weights="int4x1", activations="int4x2", clip="mse")
+    # As files from before have it, in INT32.
+    older = onnx.load_from_string((CORPUS / "artefact" / "saturation").read_bytes())
+    (part,) = [a.sparse_tensor.values for node in older.graph.node for a in node.attribute if a.name == "sparse_value"]
+    part.data_type = TensorProto.INT32
+    part.raw_data = np.frombuffer(part.raw_data, np.int8).astype(np.int32).tobytes()
+    (CORPUS / "artefact" / "saturation-int32").write_bytes(older.SerializeToString())
 
 
 def externals():
