@@ -178,11 +178,11 @@ pub struct Method {
     #[arg(long, value_name = "none|laplace|mse", value_parser = clip)]
     pub clip: Option<Clip>,
     /// Clip activations, what lies beyond becoming a sparse integer part: none or laplace [default: none, or what the artefact
-    /// states; of plans: laplace where it pays]
+    /// states; of plans: laplace for rows of 8 bits]
     #[arg(long, value_name = "none|laplace", value_parser = activation_clip)]
     pub activation_clip: Option<ActivationClip>,
     /// Correct biases by the mean error of the weights, the means of activations being those of synthetic inputs: none or
-    /// synthetic [default: none; of plans: synthetic]
+    /// synthetic [default: none; of plans: synthetic, but for models of tokens]
     #[arg(long, value_name = "none|synthetic", value_parser = correction)]
     pub bias_correction: Option<bool>,
 }
