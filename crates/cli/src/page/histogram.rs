@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::axis::Scale;
 use super::escape;
 use super::figure::{Figure, Plot};
-use super::plot::{COLOURS, LINE, class, margin, names, open, titles, x_title};
+use super::plot::{COLOURS, LINE, apart_labels, class, margin, names, open, titles, x_title};
 
 /// Height of a row, and of the tallest bar in it.
 const ROW: f64 = 24.0;
@@ -26,8 +26,7 @@ pub(super) fn histograms(figure: &Figure, plot: &Plot, label: &str, size: f64) -
     let right = size - 24.0;
     let x = |value: f64| left + scale.place(value) * (right - left);
     let mut out = open(label, size, height, class(size));
-    for (value, text) in scale.labels(5) {
-        let at = x(value);
+    for (at, text) in apart_labels(scale.labels(5), x) {
         let _ = write!(out, "<path class=\"grid\" d=\"M{at:.1} 4V{bottom:.1}\"/>");
         let _ = write!(out, "<text class=\"mid\" x=\"{at:.1}\" y=\"{:.1}\">{text}</text>", bottom + LINE);
     }

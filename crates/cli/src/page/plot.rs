@@ -48,6 +48,21 @@ pub(super) fn width(text: &str) -> f64 {
     text.chars().map(letter).sum()
 }
 
+/// Labels below a picture and where their middles are, without those that would touch the one before.
+pub(super) fn apart_labels(labels: Vec<(f64, String)>, x: impl Fn(f64) -> f64) -> Vec<(f64, String)> {
+    let mut end = f64::NEG_INFINITY;
+    let placed = labels.into_iter().map(|(value, text)| (x(value), text));
+    let room = |(at, text): &(f64, String)| {
+        let half = width(text) / 2.0;
+        let fits = at - half >= end;
+        if fits {
+            end = at + half + 4.0;
+        }
+        fits
+    };
+    placed.filter(room).collect()
+}
+
 /// Lines of words that are no wider than `most`, where words allow it.
 fn wrapped(text: &str, most: f64) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
@@ -98,8 +113,7 @@ fn curves(figure: &Figure, plot: &Plot, label: &str, size: f64) -> String {
         let _ = write!(out, "<path class=\"grid\" d=\"M{left:.1} {at:.1}H{right:.1}\"/>");
         let _ = write!(out, "<text class=\"end\" x=\"{end:.1}\" y=\"{:.1}\">{text}</text>", at + 4.5);
     }
-    for (value, text) in x.labels(most_x) {
-        let at = area.x(x.place(value));
+    for (at, text) in apart_labels(x.labels(most_x), |value| area.x(x.place(value))) {
         let _ = write!(out, "<path class=\"grid\" d=\"M{at:.1} {:.1}V{:.1}\"/>", area.top, area.bottom);
         let _ = write!(out, "<text class=\"mid\" x=\"{at:.1}\" y=\"{:.1}\">{text}</text>", area.bottom + LINE);
     }
@@ -184,8 +198,7 @@ fn dots(figure: &Figure, plot: &Plot, label: &str, size: f64) -> String {
     let height = (names.len() as f64 + 1.8 + below.len() as f64) * LINE;
     let area = Area { left, right: size - 24.0, top: 4.0, bottom: 4.0 + names.len() as f64 * LINE };
     let mut out = open(label, size, height, class(size));
-    for (value, text) in scale.labels(most) {
-        let at = area.x(scale.place(value));
+    for (at, text) in apart_labels(scale.labels(most), |value| area.x(scale.place(value))) {
         let _ = write!(out, "<path class=\"grid\" d=\"M{at:.1} {:.1}V{:.1}\"/>", area.top, area.bottom);
         let _ = write!(out, "<text class=\"mid\" x=\"{at:.1}\" y=\"{:.1}\">{text}</text>", area.bottom + LINE);
     }
@@ -245,8 +258,12 @@ pub(super) fn names<'a>(figure: &'a Figure, plot: &Plot) -> Vec<&'a str> {
 /// The room that names take at the left, and the names as they fit there.
 pub(super) fn margin(names: &[&str], size: f64) -> (f64, Vec<String>) {
     let most = 0.4 * size;
-    let cut = if names.iter().any(|name| width(name) > most) { common(names) } else { 0 };
-    let shown: Vec<String> = names.iter().map(|name| shortened(&name[cut..], most)).collect();
+    // Those in brackets stand for none.
+    let real: Vec<&str> = names.iter().copied().filter(|name| !name.starts_with('(')).collect();
+    let cut = if names.iter().any(|name| width(name) > most) { common(&real) } else { 0 };
+    let beginning = real.first().map_or("", |name| &name[..cut]);
+    let shown: Vec<String> =
+        names.iter().map(|name| shortened(name.strip_prefix(beginning).unwrap_or(name), most)).collect();
     (shown.iter().map(|name| width(name)).fold(20.0, f64::max) + 12.0, shown)
 }
 
@@ -339,6 +356,16 @@ mod tests {
         assert!(cut[0].starts_with("11.") && cut[1].starts_with("2.") && cut[0].ends_with("output"), "{cut:?}");
         assert!(cut.iter().all(|name| width(name) <= 140.0) && left <= 152.0, "{cut:?}");
         assert_eq!(margin(&["a.b", "a.c"], 350.0).1, ["a.b", "a.c"]);
+        let (_, cut) = margin(&[names[0], names[1], "(none)"], 350.0);
+        assert!(cut[0].starts_with("11.") && cut[1].starts_with("2.") && cut[2] == "(none)", "{cut:?}");
+    }
+
+    #[test]
+    fn labels_that_would_touch_are_left_out() {
+        let labels = [0.0003, 0.001, 0.003, 0.01].map(|value: f64| (value, value.to_string())).to_vec();
+        let kept = apart_labels(labels, |value| 30.0 * value.log10());
+        let texts: Vec<&str> = kept.iter().map(|(_, text)| text.as_str()).collect();
+        assert_eq!(texts, ["0.0003", "0.01"]);
     }
 
     #[test]
