@@ -8,7 +8,7 @@ use fpxint::{
     Goal, Granularity, LayerOptions, LayerPrecision, Means, Plan, Precision, Rounding, Settings, Way, choose,
 };
 use fpxint_onnx::Model;
-use fpxint_runtime::{Measurement, input_means};
+use fpxint_runtime::{Measurement, Port, Survey, input_means};
 
 use crate::args::{Common, Method, Planning, Sizes};
 use crate::{inputs, plan_file, progress};
@@ -123,12 +123,12 @@ fn described(goal: Goal) -> String {
 
 /// Plans a model.
 fn made(common: &Common, model: &Model, goal: Goal, request: &Request<'_>) -> Result<Planned> {
+    let survey = fpxint_runtime::survey(model)?;
     // Real sentences are further from synthetic ones than these differ among themselves: docs/planning.md.
-    let has_means =
-        || Ok::<_, anyhow::Error>(fpxint_runtime::survey(model)?.inputs.iter().all(|port| port.rows.is_none()));
-    let corrected = request.method.bias_correction.map_or_else(has_means, Ok)?;
-    let means = means(common, model, corrected)?;
-    let all = measured(common, model, goal, request, means.as_ref().map_or(&[], |means| means))?;
+    let has_tokens = survey.inputs.iter().any(|port| port.rows.is_some());
+    let corrected = request.method.bias_correction.unwrap_or(!has_tokens);
+    let means = if corrected { Some(observed(common, model, &survey.inputs)?) } else { None };
+    let all = measured(common, model, &survey, goal, request, means.as_ref().map_or(&[], |means| means))?;
     let every: Vec<usize> = (0..all.len()).collect();
     let chosen = request.layers.unwrap_or(&every);
     let options: Vec<LayerOptions> = chosen.iter().map(|&index| all[index].clone()).collect();
@@ -160,11 +160,11 @@ fn batch(macs: &[u64]) -> u32 {
 fn measured(
     common: &Common,
     model: &Model,
+    survey: &Survey,
     goal: Goal,
     request: &Request<'_>,
     means: &[Means],
 ) -> Result<Vec<LayerOptions>> {
-    let survey = fpxint_runtime::survey(model)?;
     let sizes = Sizes { batch: batch(&survey.macs), sequence: SEQUENCE };
     let runs = [inputs::synthetic(&survey.inputs, sizes, SEED)?];
     let LayerPrecision { weights, activations, rounding, clip, activation_clip } = request.default(Rounding::Sum)?;
@@ -186,13 +186,17 @@ pub(crate) fn means(common: &Common, model: &Model, corrected: bool) -> Result<O
     if !corrected || model.is_artefact() {
         return Ok(None);
     }
-    let ports = fpxint_runtime::survey(model)?.inputs;
+    Ok(Some(observed(common, model, &fpxint_runtime::survey(model)?.inputs)?))
+}
+
+/// The means of a model with these inputs.
+fn observed(common: &Common, model: &Model, ports: &[Port]) -> Result<Arc<Vec<Means>>> {
     let sizes = Sizes { batch: 1, sequence: SEQUENCE };
     let seeds = SEED + 1..=SEED + SAMPLES;
-    let smooth: Vec<_> = seeds.clone().map(|seed| inputs::synthetic(&ports, sizes, seed)).collect::<Result<_>>()?;
-    let rough: Vec<_> = seeds.map(|seed| inputs::rough(&ports, sizes, seed)).collect::<Result<_>>()?;
+    let smooth: Vec<_> = seeds.clone().map(|seed| inputs::synthetic(ports, sizes, seed)).collect::<Result<_>>()?;
+    let rough: Vec<_> = seeds.map(|seed| inputs::rough(ports, sizes, seed)).collect::<Result<_>>()?;
     let bar = progress::bar(common, "observing", smooth.len() + rough.len());
     let means = input_means(model, [&smooth, &rough], common.threads(), &|done, _| bar.set_position(done as u64));
     bar.finish_and_clear();
-    Ok(Some(Arc::new(means?)))
+    Ok(Arc::new(means?))
 }
