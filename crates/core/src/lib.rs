@@ -17,6 +17,7 @@
 
 #![forbid(unsafe_code)]
 
+mod asymmetry;
 mod attention;
 mod blocks;
 mod error;
@@ -34,7 +35,6 @@ mod series;
 pub use attention::AttentionPrecision;
 pub use error::Error;
 pub use expand::activation::Grid;
-pub use expand::centred::{Centred, expand_centred};
 pub use expand::clip::Clip;
 pub use expand::correction::{Means, expand_corrected};
 pub use expand::layer::{ExpandedLayer, Settings, expand_layer, into_expanded};

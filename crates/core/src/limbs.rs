@@ -8,6 +8,11 @@ pub fn limb_count(total_bits: u32) -> usize {
     total_bits.div_ceil(8) as usize
 }
 
+/// Largest magnitude that this many limbs hold with either sign.
+pub(crate) fn limb_max(limbs: usize) -> i64 {
+    (0..limbs).fold(0, |max, _| max * 256 + 127)
+}
+
 /// Splits each `q` into `count` balanced base-256 digits, least significant limb first: `q = sum_l 256^l * limb[l]`.
 ///
 /// # Panics

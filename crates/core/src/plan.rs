@@ -20,6 +20,8 @@ pub struct LayerPrecision {
     pub rounding: Rounding,
     /// Which of its weights lie beyond the terms.
     pub clip: Clip,
+    /// Whether its weights have a bias a channel beside the terms.
+    pub asymmetric: bool,
     /// How the activations are clipped.
     pub activation_clip: ActivationClip,
 }
@@ -43,8 +45,8 @@ impl Plan {
 
     /// The settings of a layer: what the plan says of it, and everything else as in `base`.
     pub fn settings(&self, layer: &str, base: Settings) -> Settings {
-        let LayerPrecision { weights, activations, rounding, clip, activation_clip } = self.of(layer);
-        Settings { weights, activations, rounding, clip, activation_clip, ..base }
+        let LayerPrecision { weights, activations, rounding, clip, asymmetric, activation_clip } = self.of(layer);
+        Settings { weights, activations, rounding, clip, asymmetric, activation_clip, ..base }
     }
 
     /// The first layer it lists that is not among `names`.

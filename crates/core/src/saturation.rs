@@ -9,13 +9,8 @@
 //! `Q` has beyond `INT-X`, and all other digits are those of `Q`. The whole integers stay within the limbs that the terms
 //! alone take, for every prefix, so that a product with them costs what one with the terms costs.
 
-use crate::limbs::{drop_digits, limb_count, span};
+use crate::limbs::{drop_digits, limb_count, limb_max, span};
 use crate::{Error, Precision, Series};
-
-/// Largest magnitude that this many limbs hold with either sign.
-fn limb_max(limbs: usize) -> i64 {
-    (0..limbs).fold(0, |max, _| max * 256 + 127)
-}
 
 /// Largest whole integer of a series of this precision: with it every prefix of the terms still fits its own limbs.
 pub(crate) fn room(precision: Precision) -> i64 {

@@ -12,6 +12,7 @@
 use std::mem::take;
 use std::ops::Range;
 
+use crate::asymmetry::folded;
 use crate::blocks::Blocks;
 use crate::limbs::{balanced_digit, divide_half_even, drop_digits, span};
 use crate::pack::{Packed, pack};
@@ -59,7 +60,8 @@ impl Channels {
     }
 }
 
-/// A tensor expanded into `order` integer terms (theorem 1, symmetric); with a saturation part where it was clipped.
+/// A tensor expanded into `order` integer terms (theorem 1); with a saturation part where it was clipped, and with a bias a channel
+/// where it is asymmetric.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Series {
     pub(crate) precision: Precision,
@@ -67,6 +69,8 @@ pub struct Series {
     pub(crate) axis: usize,
     /// `scale_1`, one a channel or one in all; of the coarsest block of the channel.
     pub(crate) scales: Vec<f32>,
+    /// `bias / scale_n`, integers, as many as scales; empty for a symmetric series.
+    pub(crate) offsets: Vec<i32>,
     /// Blocks along the input with finer scales of their own.
     pub(crate) blocks: Option<Blocks>,
     /// Rule by which `q` was rounded.
@@ -87,7 +91,7 @@ pub struct Scales {
     pub block: Option<usize>,
 }
 
-/// What a product with the first `terms` terms needs: `W = unit[c] * (2^shift * q + mean[c])`.
+/// What a product with the first `terms` terms needs: `W = unit[c] * (2^shift * q + mean[c])`, the bias part of the mean.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Prefix {
     /// Integers of the prefix in `width` bits; without blocks and saturation part `|q| <= q_max` of its precision.
@@ -100,7 +104,7 @@ pub struct Prefix {
     pub units: Vec<f32>,
     /// Bits that `q` is shifted left by to be in `units`; 0 for the whole series.
     pub shift: u32,
-    /// Mean of the dropped part in `units`, one an output channel; empty for the whole series.
+    /// Mean of the dropped part and bias in `units`, one an output channel; empty where all are 0 or part of `q`.
     pub means: Vec<i64>,
 }
 
@@ -158,7 +162,8 @@ impl Series {
             return Err(fault(format!("{} scales for {channels} channels", scales.len())));
         }
         let rounding = Rounding::Nearest;
-        let mut series = Self { precision, shape, axis, scales, blocks, rounding, q, means: Vec::new() };
+        let (offsets, none) = (Vec::new(), Vec::new());
+        let mut series = Self { precision, shape, axis, scales, offsets, blocks, rounding, q, means: none };
         let channels = series.channels();
         let of_zero = |&i: &usize| series.q[i] != 0 && series.scale(channels.of(i)) == 0.0;
         if series.scales.contains(&0.0)
@@ -294,7 +299,7 @@ impl Series {
     /// As [`Series::prefix`].
     pub fn into_prefix(mut self, name: &str, terms: u32) -> Result<Prefix, Error> {
         let (below, width) = (self.below(name, terms)?, self.width(terms));
-        let bits = self.precision.bits();
+        let (bits, channels) = (self.precision.bits(), self.channels());
         let mut q = take(&mut self.q);
         if below > 0 {
             let kept = drop_digits(bits, below);
@@ -304,14 +309,16 @@ impl Series {
         let shift = if below == 0 { 0 } else { bits * (below + 1) };
         let last = power_of_two(-((bits * (terms - 1) + shift + self.finest()) as i32));
         let unit = |channel: usize| self.scale(channel) * last;
-        Ok(Prefix {
-            q,
-            width,
-            precision: self.precision.with_order(terms)?,
-            units: (0..self.channels().count).map(unit).collect(),
-            shift,
-            means: if below == 0 { Vec::new() } else { self.means.swap_remove(terms as usize - 1) },
-        })
+        let units = (0..channels.count).map(unit).collect();
+        let mut means = if below == 0 { Vec::new() } else { self.means.swap_remove(terms as usize - 1) };
+        let offsets = self.channel_offsets();
+        means.resize(means.len().max(offsets.len()), 0);
+        let lift = if below == 0 { 0 } else { bits };
+        means.iter_mut().zip(offsets).for_each(|(mean, offset)| *mean += offset << lift);
+        if shift == 0 && folded(&mut q, &means, channels, width) {
+            means.clear();
+        }
+        Ok(Prefix { q, width, precision: self.precision.with_order(terms)?, units, shift, means })
     }
 
     /// Number of terms that a prefix of `terms` drops.
@@ -339,7 +346,7 @@ impl Series {
         let means = if below == 0 { &[][..] } else { &self.means[(order - below) as usize - 1] };
         let kept = drop_digits(bits, below);
         move |channel, q, above| {
-            let mean = means.get(channel).copied().unwrap_or(0);
+            let mean = means.get(channel).copied().unwrap_or(0) + (self.offset(channel) << bits);
             let kept = kept(i64::from(q)) << (bits * (below + 1) + above);
             f64::from(self.scale(channel)) * unit * (kept + mean) as f64
         }
@@ -470,7 +477,7 @@ pub(crate) fn element_count(name: &str, shape: &[usize], axis: usize) -> Result<
 }
 
 /// `2^exponent` for exponents of normal f32 numbers.
-fn power_of_two(exponent: i32) -> f32 {
+pub(crate) fn power_of_two(exponent: i32) -> f32 {
     f32::from_bits(((127 + exponent) as u32) << 23)
 }
 

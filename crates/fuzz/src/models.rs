@@ -36,6 +36,7 @@ fn settings(model: &Model, index: usize) -> Settings {
         granularity: Granularity::Channel,
         rounding: Default::default(),
         clip: Default::default(),
+        asymmetric: false,
         activation_clip: stated.activation_clip,
     }
 }

@@ -13,6 +13,7 @@ pub fn plan(data: &[u8]) {
         activations: "int4x2".parse().expect("a precision"),
         rounding: Rounding::Nearest,
         clip: Clip::None,
+        asymmetric: false,
         activation_clip: ActivationClip::None,
     };
     let plan = match plan_file::parse(&text, otherwise) {

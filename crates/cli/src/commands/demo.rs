@@ -122,6 +122,7 @@ fn row(source: &fpxint_onnx::Model, model: &Model, precision: Precision, truth: 
         granularity: fpxint::Granularity::Channel,
         rounding: Default::default(),
         clip: Default::default(),
+        asymmetric: false,
         activation_clip: Default::default(),
     };
     let (mut error, mut bound, mut bytes) = (0f64, 0f64, 0);

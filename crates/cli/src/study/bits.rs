@@ -98,6 +98,7 @@ fn seconds(trial: &Trial<'_>, plan: &fpxint::Plan) -> Result<f64> {
         granularity: Granularity::Channel,
         rounding: Rounding::Nearest,
         clip: Clip::None,
+        asymmetric: false,
         activation_clip: Default::default(),
     };
     let layers = (0..trial.source.layers().len()).map(|i| Ok(trial.source.layer(i)?)).collect::<Result<Vec<_>>>()?;

@@ -88,6 +88,7 @@ fn share(trial: &Trial<'_>, weights: &str, clip: Clip) -> Result<f64> {
             granularity: fpxint::Granularity::Channel,
             rounding: fpxint::Rounding::Nearest,
             clip,
+            asymmetric: false,
             activation_clip: Default::default(),
         };
         let expanded = fpxint::expand_layer(&trial.source.layer(index)?, &settings)?;

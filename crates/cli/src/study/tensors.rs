@@ -98,6 +98,7 @@ fn layer(trial: &Trial<'_>, index: usize) -> Result<Layer> {
         granularity: Granularity::Channel,
         rounding: Rounding::Nearest,
         clip: Clip::None,
+        asymmetric: false,
         activation_clip: Default::default(),
     };
     let expanded = expand_layer(&source, &settings)?;

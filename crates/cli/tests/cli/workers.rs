@@ -84,6 +84,7 @@ fn the_files_of_all_terms_add_up_to_the_series() {
             granularity: Granularity::Channel,
             rounding: Rounding::Nearest,
             clip: Clip::named(clip).unwrap(),
+            asymmetric: false,
             activation_clip: fpxint::ActivationClip::None,
         };
         let files: Vec<_> = (1..=terms).map(|term| open(&format!("w{term}.onnx"))).collect();

@@ -22,6 +22,8 @@ pub struct Settings {
     pub rounding: Rounding,
     /// Which weights lie beyond the terms.
     pub clip: Clip,
+    /// Whether weights have a bias a channel beside the terms.
+    pub asymmetric: bool,
     /// Which activations lie beyond their codes.
     pub activation_clip: ActivationClip,
 }
@@ -81,8 +83,8 @@ pub fn into_expanded(layer: Layer, settings: &Settings) -> Result<ExpandedLayer,
 
 fn expand_weight(name: &str, values: &[f32], geometry: &Geometry, settings: &Settings) -> Result<Series, Error> {
     let (shape, axis) = (geometry.weight_shape(), geometry.channel_axis());
-    let Settings { weights: precision, granularity, rounding, clip, .. } = *settings;
-    expand_tensor_by(name, values, &shape, axis, &Method { precision, granularity, rounding, clip })
+    let Settings { weights: precision, granularity, rounding, clip, asymmetric, .. } = *settings;
+    expand_tensor_by(name, values, &shape, axis, &Method { precision, granularity, rounding, clip, asymmetric })
 }
 
 fn check_bias(layer: &Layer) -> Result<(), Error> {

@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! mean_J   = rne(2^X / K * sum over lost i of 2^(X(n-i)) sum_k W_i[k])
-//! |M - kept - mean|      <= last + sum over lost i of scale_i 2^(X-1) + |mean| unit              where whole terms are lost
+//! |M - kept - mean|      <= last + sum over lost i of scale_i 2^(X-1) + |mean| unit              where whole terms are lost,
+//!                           and with the first |M_sa| scale_1 + |bias|
 //! |y - y of all members| <= step_a unit * sum_J (sum_i 2^(X(n-i)) sum_k |W_i[k]| 2^X + K |mean_J|) max |A_J|
 //! ```
 
@@ -24,6 +25,10 @@ pub struct LayerFacts {
     pub units: Vec<f64>,
     /// Error of the last term in steps.
     pub last: f64,
+    /// Largest magnitude of the saturation part, which is lost with the first term.
+    pub saturation: f64,
+    /// Bias in steps, one an output channel, lost with it too; empty for a symmetric series.
+    pub offsets: Vec<i64>,
     /// Weights that one output sums over.
     pub depth: usize,
 }
@@ -48,7 +53,9 @@ impl LayerFacts {
             |channel: usize| f64::from(series.scale(channel)) * down(precision.bits() * (precision.order() - 1));
         let steps: Vec<f64> = (0..count).map(scale).collect();
         let units = steps.iter().map(|step| step * down(series.finest())).collect();
-        Self { precision, steps, units, last: series.rounding().steps(), depth }
+        let saturation = series.saturation().iter().map(|(_, s)| f64::from(s.abs())).fold(0.0, f64::max);
+        let (last, offsets) = (series.rounding().steps(), series.channel_offsets());
+        Self { precision, steps, units, last, saturation, offsets, depth }
     }
 
     /// The mean that stands for lost members, one an output channel, in units of `2^-X` of an integer.
@@ -61,10 +68,13 @@ impl LayerFacts {
     /// Largest error of a weight where the weight terms of `terms` are lost whole, over all channels.
     pub fn weight_bound(&self, terms: &[u32], mean: &[i64]) -> f64 {
         let (bits, order) = (self.precision.bits() as i32, self.precision.order() as i32);
+        let has_first = terms.contains(&1);
         let dropped: f64 = terms.iter().map(|&term| 2f64.powi(bits * (order - term as i32) + bits - 1)).sum();
+        let saturation = if has_first { self.saturation * 2f64.powi(bits * (order - 1)) } else { 0.0 };
         let bound = |(channel, &mean): (usize, &i64)| {
             let mean = (mean as f64).abs() * self.units[channel] * 2f64.powi(-bits);
-            (self.steps[channel] * (dropped + self.last) + mean) * (1.0 + 1e-6)
+            let bias = self.offsets.get(channel).filter(|_| has_first).map_or(0.0, |&offset| offset as f64);
+            (self.steps[channel] * (dropped + saturation + bias.abs() + self.last) + mean) * (1.0 + 1e-6)
         };
         mean.iter().enumerate().map(bound).fold(0.0, f64::max)
     }

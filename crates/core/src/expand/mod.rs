@@ -1,7 +1,7 @@
 //! Making a series: of a tensor, of activations, of a layer, of a model. Nothing here runs one.
 
 pub mod activation;
-pub mod centred;
+mod centre;
 pub mod clip;
 pub mod correction;
 pub mod layer;

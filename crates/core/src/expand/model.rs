@@ -9,12 +9,13 @@
 //!
 //! ```text
 //! M_nsy = (C - zp) sum_k W_i    and M_sa of the activations: the owner of (i, 1)
-//! M_sa of the weights: the owner of W_1, in whose integers it is
+//! M_sa of the weights: the owner of W_1, in whose integers it is; their M_nsy: the owners of (1, j)
 //! ```
 
 use std::ops::{Range, RangeInclusive};
 
 use crate::ActivationClip;
+use crate::asymmetry::folded;
 use crate::limbs::balanced_digit;
 use crate::{Channels, Error, ExpandedLayer, Precision, Series};
 
@@ -27,7 +28,7 @@ pub struct Members {
     pub activations: RangeInclusive<u32>,
 }
 
-/// The weights of basis models: `2^shift q`, in the unit `scale_n` of the whole series; with blocks, of the channel's finest one.
+/// The weights of basis models: `2^shift q + offset`, in the unit `scale_n` of the whole series; with blocks, of the channel's finest one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BasisWeight {
     /// Integers of `width` bits.
@@ -36,16 +37,24 @@ pub struct BasisWeight {
     pub width: u32,
     /// Bits that sums are shifted left by (AbelianMul).
     pub shift: u32,
+    /// The bias of asymmetric weights, one an output channel; empty where it is 0 or part of `q`.
+    pub offsets: Vec<i64>,
 }
 
 impl BasisWeight {
+    /// `2^shift q + offset` of a value of a channel.
+    pub fn whole(&self, channel: usize, q: i32) -> i64 {
+        (i64::from(q) << self.shift) + self.offsets.get(channel).copied().unwrap_or(0)
+    }
+
     /// The sums over every output channel of the integers and of their magnitudes, in the unit of the whole series.
     pub fn channel_sums(&self, channels: Channels) -> (Vec<i64>, Vec<i64>) {
         let (mut sums, mut magnitudes) = (vec![0; channels.count], vec![0; channels.count]);
         channels.for_each_run(self.q.len(), |channel, run| {
             for &q in &self.q[run] {
-                sums[channel] += i64::from(q) << self.shift;
-                magnitudes[channel] += i64::from(q).abs() << self.shift;
+                let whole = self.whole(channel, q);
+                sums[channel] += whole;
+                magnitudes[channel] += whole.abs();
             }
         });
         (sums, magnitudes)
@@ -56,7 +65,8 @@ impl BasisWeight {
 pub fn sum_width(series: &Series, activations: Precision, clip: ActivationClip) -> Width {
     let mut q = series.q().to_vec();
     series.lift(&mut q);
-    let (_, magnitudes) = BasisWeight { q, width: 0, shift: 0 }.channel_sums(series.channels());
+    let offsets = series.channel_offsets();
+    let (_, magnitudes) = BasisWeight { q, width: 0, shift: 0, offsets }.channel_sums(series.channels());
     let largest = magnitudes.into_iter().max().unwrap_or(0);
     let fits = largest
         .checked_mul(activations.code_max() + clip.largest_beyond(activations))
@@ -120,9 +130,16 @@ pub fn basis_weight(
     let mut q: Vec<i32> = series.q().iter().map(digit).collect();
     series.lift(&mut q);
     let last = *folds[index].end();
-    // The first brings the saturation part.
+    // The first brings the saturation part and the bias.
     let width = if index == 0 { series.width(last) } else { own + series.finest() };
-    Ok(BasisWeight { q, width, shift: bits * (order - last) })
+    let (shift, mut offsets) = (bits * (order - last), Vec::new());
+    if index == 0 {
+        offsets = series.channel_offsets();
+        if shift == 0 && folded(&mut q, &offsets, series.channels(), width) {
+            offsets.clear();
+        }
+    }
+    Ok(BasisWeight { q, width, shift, offsets })
 }
 
 /// The lowest `bits` bits of an integer as balanced bytes, the last of them of what bits are left.

@@ -18,9 +18,10 @@
 //! The smallest scale is not the best one for a group of few values: a grid up to a tenth wider may lie nearer to all of
 //! them. A short group, such as a depthwise filter of nine weights, takes the scale with the least sum of squared errors.
 //!
-//! With a [`Clip`] `c` is below the largest value, and what lies beyond is the saturation part ([`crate::Series::saturation`]);
+//! Asymmetric weights have a bias beside the terms ([`super::centre`]). With a [`Clip`] `c` is below the largest value, and what lies beyond is the saturation part ([`crate::Series::saturation`]);
 //! with [`Rounding::Sum`] values next to a tie go to their other neighbour where that cancels errors.
 
+use super::centre::{Grids, grids};
 use super::clip::{Clip, clipped};
 use super::sum::preserve_sum;
 use crate::limbs::span;
@@ -57,6 +58,8 @@ pub struct Method {
     pub rounding: Rounding,
     /// What the terms do not hold.
     pub clip: Clip,
+    /// Whether a bias stands beside them, so that they need to hold half the range rather than the largest magnitude.
+    pub asymmetric: bool,
 }
 
 /// Expands a tensor into `precision.order()` integer terms (tensor expansion, theorem 1), rounded to the nearest and unclipped.
@@ -75,7 +78,7 @@ pub fn expand_tensor(
     precision: Precision,
     granularity: Granularity,
 ) -> Result<Series, Error> {
-    let method = Method { precision, granularity, rounding: Rounding::Nearest, clip: Clip::None };
+    let method = Method { precision, granularity, rounding: Rounding::Nearest, clip: Clip::None, asymmetric: false };
     expand_tensor_by(name, x, shape, axis, &method)
 }
 
@@ -85,7 +88,7 @@ pub fn expand_tensor(
 /// # Errors
 /// As [`expand_tensor`].
 pub fn expand_tensor_by(name: &str, x: &[f32], shape: &[usize], axis: usize, method: &Method) -> Result<Series, Error> {
-    let Method { precision, granularity, rounding, clip } = *method;
+    let Method { precision, granularity, rounding, .. } = *method;
     let len = element_count(name, shape, axis)?;
     if len != x.len() {
         let shape = shape.to_vec();
@@ -95,8 +98,11 @@ pub fn expand_tensor_by(name: &str, x: &[f32], shape: &[usize], axis: usize, met
         return Err(Error::NonFinite { tensor: name.to_owned(), index, value: x[index] });
     }
     let channels = Channels { count: shape[axis], inner: shape[axis + 1..].iter().product() };
-    let clip = if clip.obstacle(precision, granularity).is_some() { Clip::None } else { clip };
-    let scales = first_scales(x, channels, precision, granularity, clip);
+    let clip = if method.clip.obstacle(precision, granularity).is_some() { Clip::None } else { method.clip };
+    let Grids { scales, offsets } = grids(x, channels, &Method { clip, ..*method });
+    let offset = |channel: usize| {
+        if offsets.len() < 2 { offsets.first() } else { offsets.get(channel) }.map_or(0.0, |&m| f64::from(m))
+    };
     let blocks = match granularity {
         Granularity::Group(size) => Blocks::fit(x, shape, axis, size, &scales, precision),
         Granularity::Tensor | Granularity::Channel => None,
@@ -110,18 +116,18 @@ pub fn expand_tensor_by(name: &str, x: &[f32], shape: &[usize], axis: usize, met
     };
     let mut q = vec![0i32; x.len()];
     channels.for_each_run(x.len(), |channel, run| {
-        let step = step(channel);
+        let (step, offset) = (step(channel), offset(channel));
         if step > 0.0 {
-            run.for_each(|i| q[i] = round_half_even(in_steps(i, step)) as i32);
+            run.for_each(|i| q[i] = (round_half_even(in_steps(i, step)) - offset) as i32);
         }
     });
     if rounding == Rounding::Sum {
         let kernel = if axis == 0 { shape.iter().skip(2).product() } else { 1 };
         for channel in 0..channels.count {
-            let step = step(channel);
+            let (step, offset) = (step(channel), offset(channel));
             for (group, kernel) in groups_of_sums(channels, channel, x.len(), kernel, blocks.as_ref()) {
                 if step > 0.0 {
-                    let values: Vec<f64> = group.iter().map(|&i| in_steps(i, step)).collect();
+                    let values: Vec<f64> = group.iter().map(|&i| in_steps(i, step) - offset).collect();
                     let mut integers: Vec<i32> = group.iter().map(|&i| q[i]).collect();
                     preserve_sum(&values, &mut integers, kernel, precision.q_max());
                     group.iter().zip(integers).for_each(|(&i, integer)| q[i] = integer);
@@ -134,32 +140,41 @@ pub fn expand_tensor_by(name: &str, x: &[f32], shape: &[usize], axis: usize, met
     let most = if clip == Clip::None { precision.q_max() } else { room(precision) };
     assert!(top <= most, "an integer of {top} is beyond {precision}");
 
-    let mut series = Series { precision, shape: shape.to_vec(), axis, scales, blocks, rounding, q, means: Vec::new() };
+    let shape = shape.to_vec();
+    let mut series = Series { precision, shape, axis, scales, offsets, blocks, rounding, q, means: Vec::new() };
     series.means = series.dropped_means();
     Ok(series)
 }
 
-/// `scale_1` of every channel, or of the tensor.
-fn first_scales(x: &[f32], channels: Channels, precision: Precision, granularity: Granularity, clip: Clip) -> Vec<f32> {
-    let mut largest = vec![0f32; channels.count];
-    channels.for_each_run(x.len(), |channel, run| largest[channel] = largest[channel].max(magnitude(&x[run])));
-    if granularity == Granularity::Tensor {
-        largest = vec![largest.iter().copied().fold(0.0, f32::max)];
-    }
-    let is_short = !matches!(granularity, Granularity::Group(_)) && x.len() / largest.len() <= SHORT_GROUP;
-    if !is_short && clip == Clip::None {
-        return largest.iter().map(|&c| first_scale(c, precision, 0)).collect();
-    }
-    let mut groups = vec![Vec::new(); largest.len()];
-    channels.for_each_run(x.len(), |channel, run| {
-        groups[if largest.len() == 1 { 0 } else { channel }].extend_from_slice(&x[run]);
-    });
-    let held = if clip == Clip::None { largest.clone() } else { clipped(&groups, &largest, precision, clip) };
-    let step = |(group, (&c, &max)): (&Vec<f32>, (&f32, &f32))| {
-        let step = Step::of(c, max, precision);
-        if is_short { best_fitting_scale(group, step, precision) } else { step.scale }
+/// `scale_1` of every channel, or of the tensor; `rest` is what their terms are to hold, `x` less the biases.
+pub(super) fn first_scales(x: &[f32], rest: &[f32], channels: Channels, method: &Method) -> Vec<f32> {
+    let Method { precision, granularity, clip, .. } = *method;
+    let largest = |x: &[f32]| {
+        let mut largest = vec![0f32; channels.count];
+        channels.for_each_run(x.len(), |channel, run| largest[channel] = largest[channel].max(magnitude(&x[run])));
+        let all = || vec![largest.iter().copied().fold(0.0, f32::max)];
+        if granularity == Granularity::Tensor { all() } else { largest }
     };
-    groups.iter().zip(held.iter().zip(&largest)).map(step).collect()
+    let (reach, largest) = (largest(x), largest(rest));
+    let is_short = !matches!(granularity, Granularity::Group(_)) && x.len() / largest.len() <= SHORT_GROUP;
+    let steps = |held: &[f32]| -> Vec<Step> {
+        held.iter().zip(&reach).map(|(&c, &reach)| Step::of(c, reach, precision)).collect()
+    };
+    if !is_short && clip == Clip::None {
+        return steps(&largest).iter().map(|step| step.scale).collect();
+    }
+    let groups = |x: &[f32]| {
+        let mut groups = vec![Vec::new(); largest.len()];
+        channels.for_each_run(x.len(), |channel, run| {
+            groups[if largest.len() == 1 { 0 } else { channel }].extend_from_slice(&x[run]);
+        });
+        groups
+    };
+    let held = if clip == Clip::None { largest.clone() } else { clipped(&groups(rest), &largest, precision, clip) };
+    if !is_short {
+        return steps(&held).iter().map(|step| step.scale).collect();
+    }
+    groups(x).iter().zip(steps(&held)).map(|(group, step)| best_fitting_scale(group, step, precision)).collect()
 }
 
 /// The indices of a channel whose errors are to cancel, and how many consecutive ones are a kernel: all of them, or a block's.
@@ -244,11 +259,6 @@ fn best_fitting_scale(group: &[f32], smallest: Step, precision: Precision) -> f3
         }
     }
     best.1
-}
-
-/// [`scale_within`] for integers of the precision.
-fn first_scale(c: f32, precision: Precision, candidate: u32) -> f32 {
-    scale_within(c, precision, precision.total_bits(), candidate)
 }
 
 /// Smallest representable `scale_1` for values up to `c`, or 0 where the group's last terms would underflow; `candidate` of

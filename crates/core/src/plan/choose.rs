@@ -89,6 +89,8 @@ pub struct WeightOption {
     pub rounding: Rounding,
     /// Which of them lie beyond the terms.
     pub clip: Clip,
+    /// Whether they have a bias a channel beside the terms.
+    pub asymmetric: bool,
     /// Bits of a weight in the mean ([`crate::Series::mean_bits`]).
     pub bits: f64,
     /// Bits that hold its integers ([`crate::Series::width`]).
@@ -175,6 +177,7 @@ impl LayerOptions {
                 activations: a.precision,
                 rounding: w.rounding,
                 clip: w.clip,
+                asymmetric: w.asymmetric,
                 activation_clip: a.clip,
             },
             bits: w.bits,

@@ -11,7 +11,14 @@ fn precision(text: &str) -> Precision {
 fn pair(weights: &str, activations: &str) -> LayerPrecision {
     let (weights, activations) = (precision(weights), precision(activations));
     let activation_clip = ActivationClip::None;
-    LayerPrecision { weights, activations, rounding: Rounding::Sum, clip: Clip::None, activation_clip }
+    LayerPrecision {
+        weights,
+        activations,
+        rounding: Rounding::Sum,
+        clip: Clip::None,
+        asymmetric: false,
+        activation_clip,
+    }
 }
 
 fn geometry(groups: usize) -> Geometry {
@@ -34,6 +41,7 @@ fn layer(goal: Goal, number: usize, depthwise: bool, macs: u64, at_eight: [f64; 
         precision: p,
         rounding: Rounding::Sum,
         clip: Clip::None,
+        asymmetric: false,
         bits: p.total_bits().into(),
         width: p.total_bits(),
         variance: variance(p, at_eight[0]),

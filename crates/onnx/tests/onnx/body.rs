@@ -29,6 +29,7 @@ pub fn exercise(bytes: Bytes, folder: &std::path::Path) -> bool {
         granularity: Granularity::Channel,
         rounding: Default::default(),
         clip: Default::default(),
+        asymmetric: false,
         activation_clip: Default::default(),
     };
     _ = (model.inputs(), model.outputs(), skeleton(&model).unwrap());

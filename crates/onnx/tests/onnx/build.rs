@@ -182,6 +182,7 @@ pub fn expand(model: &Model, weights: &str, granularity: Granularity) -> Vec<Exp
         granularity,
         rounding: Default::default(),
         clip: Default::default(),
+        asymmetric: false,
         activation_clip: Default::default(),
     };
     let layers = (0..model.layers().len()).map(|i| model.layer(i).unwrap());

@@ -142,6 +142,7 @@ fn a_weight_made_infinite_by_folding_is_the_layers_fault() {
         granularity: Default::default(),
         rounding: Default::default(),
         clip: Default::default(),
+        asymmetric: false,
         activation_clip: Default::default(),
     };
     let error = fpxint::expand_layer(&model.layer(0).unwrap(), &settings).unwrap_err().to_string();

@@ -223,6 +223,7 @@ fn dropped_terms_are_made_again_as_they_were() {
             granularity: Granularity::Channel,
             rounding: Default::default(),
             clip: Default::default(),
+            asymmetric: false,
             activation_clip: Default::default(),
         };
         let mut layers = encoded(&expand(&model, precision, Granularity::Channel));

@@ -32,6 +32,7 @@ fn clipped(model: &Model, weights: &str, rounding: Rounding, clip: Clip) -> Expa
         granularity: Default::default(),
         rounding,
         clip,
+        asymmetric: false,
         activation_clip: Default::default(),
     };
     expand_layer(&model.layer(0).unwrap(), &settings).unwrap()

@@ -57,6 +57,7 @@ fn outputs_are_the_bits_that_the_saturated_activations_say() {
                 granularity: options.granularity,
                 rounding: options.rounding,
                 clip: options.clip,
+                asymmetric: false,
                 activation_clip: ActivationClip::Laplace,
             };
             let (want, _) = specified(&layer, &settings, terms, SIZE, &nhwc);
@@ -148,6 +149,7 @@ fn an_artefact_states_the_clip_of_its_activations() {
         granularity: direct.granularity,
         rounding: direct.rounding,
         clip: direct.clip,
+        asymmetric: false,
         activation_clip: ActivationClip::Laplace,
     };
     let expanded = fpxint::expand_layer(&source.layer(0).unwrap(), &settings).unwrap();

@@ -227,6 +227,7 @@ fn an_artefact_runs_as_the_model_it_was_made_from() {
                 granularity: fpxint::Granularity::Channel,
                 rounding: options.rounding,
                 clip: options.clip,
+                asymmetric: false,
                 activation_clip: Default::default(),
             };
             let encoded: Vec<_> = (0..source.layers().len())

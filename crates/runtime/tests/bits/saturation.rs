@@ -41,6 +41,7 @@ fn outputs_are_the_bits_that_the_clipped_series_says() {
                     granularity: options.granularity,
                     rounding,
                     clip,
+                    asymmetric: false,
                     activation_clip: Default::default(),
                 };
                 beyond += expand_layer(&layer, &settings).unwrap().weight.saturation().len();
@@ -76,6 +77,7 @@ fn an_artefact_with_a_saturation_part_runs_as_its_model() {
             granularity: direct.granularity,
             rounding: direct.rounding,
             clip: direct.clip,
+            asymmetric: false,
             activation_clip: Default::default(),
         };
         let expanded = expand_layer(&source.layer(0).unwrap(), &settings).unwrap();

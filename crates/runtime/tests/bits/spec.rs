@@ -96,6 +96,7 @@ fn outputs_are_the_bits_that_the_series_says() {
                 granularity: options.granularity,
                 rounding: options.rounding,
                 clip: options.clip,
+                asymmetric: false,
                 activation_clip: Default::default(),
             };
             let image = array(&[1, 4, SIZE[0], SIZE[1]], 0.83);
@@ -138,6 +139,7 @@ fn the_output_error_stays_within_the_stated_bounds() {
             granularity: o.granularity,
             rounding: o.rounding,
             clip: o.clip,
+            asymmetric: false,
             activation_clip,
         };
         let series = expand_layer(&layer, &settings).unwrap().weight;

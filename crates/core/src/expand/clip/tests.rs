@@ -15,7 +15,7 @@ fn values() -> Vec<f32> {
 }
 
 fn expand(precision: Precision, granularity: Granularity, rounding: Rounding, clip: Clip) -> Series {
-    let method = Method { precision, granularity, rounding, clip };
+    let method = Method { precision, granularity, rounding, clip, asymmetric: false };
     expand_tensor_by("w", &values(), &[8, 50, 2, 2], 0, &method).unwrap()
 }
 

@@ -12,6 +12,7 @@ fn settings() -> Settings {
         granularity,
         rounding,
         clip,
+        asymmetric: false,
         activation_clip: Default::default(),
     }
 }

@@ -16,6 +16,7 @@ fn settings(weights: &str, activations: &str) -> Settings {
         granularity: Granularity::Channel,
         rounding: Rounding::Nearest,
         clip: Clip::None,
+        asymmetric: false,
         activation_clip: Default::default(),
     }
 }

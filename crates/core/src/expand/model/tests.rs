@@ -177,6 +177,7 @@ fn the_saturation_part_belongs_to_the_first_term() {
         granularity: Granularity::Channel,
         rounding: crate::Rounding::Nearest,
         clip: crate::Clip::Mse,
+        asymmetric: false,
     };
     let series = crate::expand_tensor_by("w", &x, &[1, 640], 0, &method).unwrap();
     let saturation = series.saturation();
@@ -209,6 +210,7 @@ fn model() -> Expanded {
         granularity: Granularity::Channel,
         rounding: crate::Rounding::Nearest,
         clip: crate::Clip::None,
+        asymmetric: false,
         activation_clip: ActivationClip::None,
     };
     let layer = |name: &str, geometry: Geometry, len: usize| {
