@@ -8,7 +8,7 @@
 //! product with it costs what one with the terms costs; elsewhere `offset * sum_k a_k` is added to the sums.
 
 use crate::limbs::{limb_count, limb_max, span};
-use crate::series::{Channels, power_of_two};
+use crate::series::Channels;
 use crate::{Error, Series};
 
 /// What no offset exceeds.
@@ -41,7 +41,7 @@ impl Series {
 
     /// `bias`, one a scale, each exactly an integer number of `scale_n`; empty for a symmetric series.
     pub fn bias(&self) -> Vec<f32> {
-        let last = power_of_two(-((self.precision.bits() * (self.precision.order() - 1)) as i32));
+        let last = self.precision.last_step() as f32;
         self.offsets.iter().zip(&self.scales).map(|(&offset, scale)| offset as f32 * (scale * last)).collect()
     }
 

@@ -42,6 +42,11 @@ impl Precision {
         self.bits * self.order
     }
 
+    /// `scale_n / scale_1`.
+    pub(crate) fn last_step(self) -> f64 {
+        2f64.powi(-((self.bits * (self.order - 1)) as i32))
+    }
+
     /// The same bits per term with another number of terms.
     ///
     /// # Errors

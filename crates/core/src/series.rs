@@ -477,7 +477,7 @@ pub(crate) fn element_count(name: &str, shape: &[usize], axis: usize) -> Result<
 }
 
 /// `2^exponent` for exponents of normal f32 numbers.
-pub(crate) fn power_of_two(exponent: i32) -> f32 {
+fn power_of_two(exponent: i32) -> f32 {
     f32::from_bits(((127 + exponent) as u32) << 23)
 }
 

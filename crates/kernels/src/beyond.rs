@@ -8,6 +8,7 @@
 //! A delta lies at the place of its code, so the windows that read the code are those it is multiplied for, whatever the
 //! geometry, and the weights are those that are packed for the codes.
 
+use std::cell::Cell;
 use std::ops::Range as Span;
 
 use crate::kernel::{Kernel, NR, RowGrid};
@@ -197,7 +198,7 @@ impl Codes {
 
 /// Rows of windows: where the first reads, and what a window is made of.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Windows<'a> {
+pub struct Windows<'a> {
     /// Place of the first byte of the first row of the first line.
     pub base: usize,
     /// Rows of a line, and bytes from one to the next.
@@ -213,6 +214,21 @@ pub(crate) struct Windows<'a> {
 }
 
 impl Windows<'_> {
+    /// Outputs.
+    pub(crate) fn count(&self) -> usize {
+        self.rows * self.lines
+    }
+
+    /// The bytes of every tap that count, output by output, in `plane`.
+    pub(crate) fn taps_of<'p>(&self, plane: &'p [u8]) -> impl Iterator<Item = impl Iterator<Item = &'p [u8]>> {
+        let Self { base, rows, row_stride, line_stride, taps, len, .. } = *self;
+        let output = move |i: usize| {
+            let start = base + i / rows * line_stride + i % rows * row_stride;
+            taps.iter().map(move |tap| &plane[start + tap..][..len])
+        };
+        (0..self.count()).map(output)
+    }
+
     /// Appends to `hits` what `beyond`, in order of place, adds to these rows.
     pub(crate) fn hits(&self, beyond: &[Beyond], hits: &mut Vec<Hit>) {
         let last = self.taps.iter().copied().max().unwrap_or(0);
@@ -246,33 +262,55 @@ fn within(beyond: &[Beyond], places: Span<usize>) -> &[Beyond] {
     &rest[..rest.partition_point(|one| one.at < places.end)]
 }
 
-/// What sparse integers add to the sums of a block of outputs, by runs of rows, which every panel passes in one order.
+/// What is added to the products of a block of outputs, by runs of rows, which every panel passes in one order: that of sparse
+/// integers, and of the means of weights.
 #[derive(Debug, Default)]
-pub(crate) struct Sparse {
+pub(crate) struct Beside {
     hits: Vec<Hit>,
-    /// Runs that were passed, and where their hits are.
-    runs: Vec<([usize; 3], Span<usize>)>,
+    /// Sums over windows, where the weights have means.
+    totals: Vec<i64>,
+    /// Runs that were passed, and where their hits and totals are.
+    runs: Vec<([usize; 3], [Span<usize>; 2])>,
     /// The run at hand.
     at: usize,
     /// Sums of a panel, as many as rows.
     tile: Vec<[i32; NR]>,
 }
 
-impl Sparse {
-    /// The hits of a run, found by `find` where the run is new, and the buffer of sums.
-    pub(crate) fn of(&mut self, run: [usize; 3], find: impl FnOnce(&mut Vec<Hit>)) -> (&[Hit], &mut Vec<[i32; NR]>) {
+/// A run's hits and totals, and the buffer of sums.
+pub(crate) type Run<'a> = (&'a [Hit], &'a [i64], &'a mut Vec<[i32; NR]>);
+
+impl Beside {
+    /// Calls `f` with an empty one in the memory of the thread's last.
+    pub(crate) fn with<R>(f: impl FnOnce(&mut Beside) -> R) -> R {
+        thread_local! {
+            static LAST: Cell<Beside> = Cell::default();
+        }
+        let mut beside = LAST.take();
+        beside.hits.clear();
+        beside.totals.clear();
+        beside.runs.clear();
+        beside.at = 0;
+        let made = f(&mut beside);
+        LAST.set(beside);
+        made
+    }
+
+    /// What belongs to a run, found by `find` where the run is new.
+    pub(crate) fn of(&mut self, run: [usize; 3], find: impl FnOnce(&mut Vec<Hit>, &mut Vec<i64>)) -> Run<'_> {
         let is_there = |at: usize| self.runs.get(at).is_some_and(|known| known.0 == run);
         // The same again, the next, or the first of the next panel.
         self.at = match [self.at, self.at + 1, 0].into_iter().find(|&at| is_there(at)) {
             Some(at) => at,
             None => {
-                let start = self.hits.len();
-                find(&mut self.hits);
-                self.runs.push((run, start..self.hits.len()));
+                let (hit, total) = (self.hits.len(), self.totals.len());
+                find(&mut self.hits, &mut self.totals);
+                self.runs.push((run, [hit..self.hits.len(), total..self.totals.len()]));
                 self.runs.len() - 1
             }
         };
-        (&self.hits[self.runs[self.at].1.clone()], &mut self.tile)
+        let [hits, totals] = self.runs[self.at].1.clone();
+        (&self.hits[hits], &self.totals[totals], &mut self.tile)
     }
 }
 

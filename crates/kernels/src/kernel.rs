@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::attention::integers::Weighed;
 use crate::attention::{Factor, Target};
-use crate::beyond::{Beyond, Hit};
+use crate::beyond::{Beyond, Hit, Windows};
 use crate::pool::Line;
 use crate::range::{Lanes, Range};
 use crate::softmax::Scores;
@@ -185,6 +185,10 @@ pub mod sealed {
         fn magnitudes(&self, x: &[f32], unit: f32) -> u64;
         /// `tile[row][c] += (delta * panel[at, c]) << bits` for every hit, modulo 2^32.
         fn scatter(&self, hits: &[Hit], panel: &[i8], bits: u32, tile: &mut [[i32; NR]]);
+        /// Adds the sum of the codes of every window, shifted left, to `totals`.
+        fn totals(&self, windows: &Windows<'_>, plane: &[u8], bits: u32, totals: &mut [i64]);
+        /// `tile[r][c] = totals[r] * means[c]`, modulo 2^32.
+        fn rank_one(&self, totals: &[i64], means: &[i32; NR], tile: &mut [[i32; NR]]);
         /// Range of `x`.
         fn range(&self, x: &[f32]) -> Range;
         /// Largest value of every window; `finite` says that there is no NaN to keep.

@@ -37,7 +37,7 @@ pub struct Epilogue {
     pub scales: Vec<f32>,
     /// One an output channel.
     pub bias: Vec<f32>,
-    /// Mean of dropped terms (`bias * M_nsy`), one an output channel or none: adds `means[c] * sum_k (u - zp)`.
+    /// What is added to every weight (`bias * M_nsy`), one an output channel or none: adds `means[c] * sum_k (u - zp)`.
     pub means: Vec<i64>,
     /// Bits that sums are shifted left by to be in the unit of `scales` and `means`.
     pub shift: u32,
@@ -64,14 +64,16 @@ pub struct Product {
     chunks: Vec<Chunk>,
     panels: Vec<Panel>,
     sums: Vec<i64>,
-    /// What no channel's sum of weights' magnitudes exceeds; the largest number where it was not looked for.
+    /// What no channel's sum of weights' magnitudes exceeds, means included; the largest number where it was not looked for.
     largest: i64,
-    /// What no weight's magnitude exceeds; likewise.
+    /// What no weight's magnitude exceeds with its mean; likewise.
     largest_weight: i64,
     narrow_sums: Vec<[i32; NR]>,
     scales: Vec<[f32; NR]>,
     bias: Vec<[f32; NR]>,
     means: Vec<i64>,
+    /// [`Product::means`] by panel; none where they are in another unit than the sums, or do not fit.
+    narrow_means: Vec<[i32; NR]>,
     shift: u32,
     activation: Activation,
 }
@@ -107,8 +109,10 @@ impl Product {
         let mean_bits = epilogue.means.iter().map(|m| 64 - m.unsigned_abs().leading_zeros()).max().unwrap_or(0);
         Self::check(&shape, weight_bits.saturating_sub(1) + epilogue.shift, mean_bits, activation_bits)?;
         let (packed, sums) = Packed::new(&shape, weights);
-        // Of single limbs it is not asked for.
-        let asked = activation_bits > 8 || packed.digits().0 > 1;
+        // Of single limbs without means it is not asked for.
+        let asked = activation_bits > 8 || packed.digits().0 > 1 || !epilogue.means.is_empty();
+        let mean = epilogue.means.iter().fold(0, |most, mean| mean.abs().max(most));
+        let narrow_means = if epilogue.shift == 0 && mean <= i64::from(i32::MAX) { &epilogue.means[..] } else { &[] };
         let (group_out, groups) = match packed {
             Packed::Words(_) => (shape.channels_out, 1),
             Packed::Limbs(_) => (shape.channels_out / shape.groups, shape.groups),
@@ -120,17 +124,19 @@ impl Product {
         };
         let firsts = (0..groups).flat_map(|group| (0..group_out).step_by(NR).map(move |first| (group, first)));
         let lanes = |values: &[f32]| panelled(values, groups, group_out);
+        let narrow_means: Vec<i32> = narrow_means.iter().map(|&mean| mean as i32).collect();
         Ok(Self {
             scales: lanes(&epilogue.scales),
             bias: lanes(&epilogue.bias),
             narrow_sums: sums.chunks_exact(NR).map(|s| std::array::from_fn(|c| s[c] as i32)).collect(),
             means: epilogue.means.clone(),
+            narrow_means: if narrow_means.is_empty() { Vec::new() } else { panelled(&narrow_means, groups, group_out) },
             chunks: shape.chunks(),
             shift: epilogue.shift,
             activation: epilogue.activation,
             panels: firsts.map(panel).collect(),
-            largest: if asked { packed.largest(&shape) } else { i64::MAX },
-            largest_weight: if asked { packed.largest_weight() } else { i64::MAX },
+            largest: if asked { packed.largest(&shape) + mean * shape.depth() as i64 } else { i64::MAX },
+            largest_weight: if asked { packed.largest_weight() + mean } else { i64::MAX },
             packed,
             stored: None,
             sums,
@@ -223,9 +229,9 @@ impl Product {
                 call.fused(rows, panel, place, buffers);
             });
         }
-        call.by_tiles().drive(residual, out, threads, |call, [panel, _], rows, place, (lanes, sparse)| {
+        call.by_tiles().drive(residual, out, threads, |call, [panel, _], rows, place, (lanes, beside)| {
             let mut wide = [[0; NR]; MR];
-            call.wide(rows, panel, &mut wide, sparse);
+            call.wide(rows, panel, &mut wide, beside);
             call.finish(rows, panel, &wide, place, lanes);
         })
     }
@@ -259,11 +265,11 @@ impl Product {
 }
 
 /// Values by channel laid out by panel, zero beyond each group's channels.
-fn panelled(values: &[f32], groups: usize, group_out: usize) -> Vec<[f32; NR]> {
+fn panelled<T: Copy + Default>(values: &[T], groups: usize, group_out: usize) -> Vec<[T; NR]> {
     let mut panels = Vec::new();
     for group in 0..groups {
         for chunk in values[group * group_out..][..group_out].chunks(NR) {
-            let mut lanes = [0f32; NR];
+            let mut lanes = [T::default(); NR];
             lanes[..chunk.len()].copy_from_slice(chunk);
             panels.push(lanes);
         }

@@ -2,7 +2,7 @@
 
 use crate::attention::integers::{Weighed, bodies as integers};
 use crate::attention::{self, Factor, Target};
-use crate::beyond::{Beyond, Hit};
+use crate::beyond::{Beyond, Hit, Windows};
 use crate::kernel::{
     Columns, Ending, Grids, Kernel, NR, Pairs, Partial, Place, RowGrid, Tile, WideTile, sealed::Routines,
 };
@@ -81,6 +81,14 @@ impl Routines for Scalar {
 
     fn scatter(&self, hits: &[Hit], panel: &[i8], bits: u32, tile: &mut [[i32; NR]]) {
         bodies::sparse::scatter(hits, panel, bits, tile);
+    }
+
+    fn totals(&self, windows: &Windows<'_>, plane: &[u8], bits: u32, totals: &mut [i64]) {
+        bodies::sparse::totals(windows, plane, bits, totals);
+    }
+
+    fn rank_one(&self, totals: &[i64], means: &[i32; NR], tile: &mut [[i32; NR]]) {
+        bodies::sparse::rank_one(totals, means, tile);
     }
 
     fn range(&self, x: &[f32]) -> Range {

@@ -1,11 +1,11 @@
 //! Reads an artefact back: the sum of scaled integer terms that [`crate::write`] leaves where a weight was.
 //!
 //! ```text
-//! Add( .. Add(T_1, T_2) .., T_n)       left-associated, T_1 alone for one term; a saturation part S before T_1
+//! Add( .. Add(T_1, T_2) .., T_n)       left-associated, T_1 alone for one term; before it a saturation part S, a bias B, or S + B
 //! T_i = DequantizeLinear(term_i, scale_i)   or   Mul(Cast(term_i), scale_i);     S the same of a sparse INT8 and scale_1
 //! ```
 //!
-//! Terms are INT2, INT4 or INT8 tensors, scales f32: a scalar, one value an output channel, or one a block of inputs. Names do
+//! Terms are INT2, INT4 or INT8 tensors, scales and B f32: a scalar, one value an output channel, or one a block of inputs. Names do
 //! not matter. The metadata adds what the graph does not say: bits per term of a single term, and the activations.
 
 use std::collections::HashMap;
@@ -19,7 +19,7 @@ use crate::external::{External, held};
 use crate::index::Index;
 use crate::node::{input, node_name, onnx_op};
 use crate::proto::{GraphProto, ModelProto, NodeProto};
-use crate::summand::{Saturation, Term};
+use crate::summand::{Asymmetry, Saturation, Term};
 use crate::{Error, foreign, tensor};
 
 /// Key of the format version.
@@ -128,6 +128,7 @@ impl Metadata {
 pub(crate) struct Pattern {
     terms: Vec<Term>,
     saturation: Option<Saturation>,
+    asymmetry: Option<Asymmetry>,
     /// Nodes that make it.
     nodes: Vec<usize>,
 }
@@ -141,6 +142,7 @@ pub(crate) struct SeriesPlan {
     means: Vec<Vec<i64>>,
     rounding: Rounding,
     saturation: Option<Saturation>,
+    offsets: Vec<i32>,
     /// Nodes that make the weight.
     pub nodes: Vec<usize>,
 }
@@ -148,11 +150,17 @@ pub(crate) struct SeriesPlan {
 impl Pattern {
     /// The pattern that ends in `name`, if it is one.
     pub fn find(index: &Index, name: &str) -> Option<Self> {
-        let mut pattern = Self { terms: Vec::new(), saturation: None, nodes: Vec::new() };
+        let mut pattern = Self { terms: Vec::new(), saturation: None, asymmetry: None, nodes: Vec::new() };
         let mut name = name;
         loop {
             if pattern.terms.len() == MAX_TERMS {
                 return None;
+            }
+            if !pattern.terms.is_empty() && pattern.asymmetry.is_none() {
+                pattern.asymmetry = Asymmetry::find(index, name);
+                if pattern.asymmetry.is_some() {
+                    break;
+                }
             }
             let node = index.maker(name)?;
             if onnx_op(node) != "Add" {
@@ -161,18 +169,28 @@ impl Pattern {
                         pattern.saturation = Some(saturation);
                         pattern.nodes.extend(nodes);
                     }
-                    None => pattern.push(Term::find(index, name)?),
+                    // What stands beside a bias is the saturation part.
+                    None if pattern.asymmetry.is_none() => pattern.push(Term::find(index, name)?),
+                    None => return None,
                 }
                 break;
             }
+            if pattern.asymmetry.is_some() {
+                return None;
+            }
             pattern.nodes.push(index.producer(name)?);
-            pattern.push(Term::find(index, input(node, 1)?)?);
+            match Term::find(index, input(node, 1)?) {
+                Some(term) => pattern.push(term),
+                None if pattern.terms.is_empty() => return None,
+                None => pattern.asymmetry = Some(Asymmetry::find(index, input(node, 1)?)?),
+            }
             name = input(node, 0)?;
         }
         pattern.terms.reverse();
         let shape = pattern.shape();
         let is_beside = |s: &Saturation| pattern.terms.first().is_some_and(|first| s.is_beside(first));
-        if !pattern.saturation.iter().all(is_beside) {
+        let bias_is_beside = |b: &Asymmetry| pattern.terms.first().is_some_and(|first| b.is_beside(first));
+        if !pattern.saturation.iter().all(is_beside) || !pattern.asymmetry.iter().all(bias_is_beside) {
             return None;
         }
         pattern.terms.iter().all(|t| t.digits.shape == shape).then_some(pattern)
@@ -220,9 +238,11 @@ impl Pattern {
         let means = known.map_or_else(Vec::new, |known| known.means.clone());
         let rounding = known.map_or(Rounding::Nearest, |known| known.rounding);
         let saturation = self.saturation;
+        let last = self.terms.last().map_or(&[][..], |term| &term.scale);
+        let offsets = self.asymmetry.map_or(Ok(Vec::new()), |asymmetry| asymmetry.offsets(last))?;
         let (scales, nodes) = (Scales { first: first.scale.clone(), block }, self.nodes);
         let terms = self.terms.into_iter().map(|t| t.digits).collect();
-        Ok(SeriesPlan { terms, scales, precision, means, rounding, saturation, nodes })
+        Ok(SeriesPlan { terms, scales, precision, means, rounding, saturation, offsets, nodes })
     }
 
     /// Bits per term: the ratio of successive scales, or of a single term, its storage.
@@ -262,6 +282,7 @@ impl SeriesPlan {
         };
         Series::from_packed(name, self.precision, shape, axis, scales, &terms, means)
             .and_then(|series| series.with_saturation(name, &beyond))
+            .and_then(|series| series.with_offsets(name, self.offsets.clone()))
             .map(|series| series.with_rounding(self.rounding))
             .map_err(|e| fault(e.to_string()))
     }

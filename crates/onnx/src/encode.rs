@@ -36,6 +36,8 @@ pub struct EncodedLayer {
     pub(crate) bounds: Vec<f64>,
     pub(crate) means: Vec<Vec<i64>>,
     pub(crate) rounding: Rounding,
+    /// Bias of asymmetric weights, one a scale; empty for symmetric ones.
+    pub(crate) asymmetry: Vec<f32>,
     /// What lies beyond the terms: row-major index and integer in steps of the first term.
     pub(crate) saturation: Vec<(usize, i32)>,
 }
@@ -67,6 +69,7 @@ pub fn encode(layer: &ExpandedLayer) -> EncodedLayer {
         bounds: orders.map(|i| layer.weight.worst_bound(i)).collect(),
         means: layer.weight.means().to_vec(),
         rounding: layer.weight.rounding(),
+        asymmetry: layer.weight.bias(),
         saturation: layer.weight.saturation(),
     }
 }
@@ -92,10 +95,11 @@ impl EncodedLayer {
         &self.bounds
     }
 
-    /// Bytes of terms, saturation part, scales and bias.
+    /// Bytes of terms, saturation part, scales and biases.
     pub fn bytes(&self) -> u64 {
         let terms = self.scales.len() * self.term_len(self.storage);
-        let floats: usize = self.scales.iter().map(Vec::len).sum::<usize>() + self.bias.as_ref().map_or(0, Vec::len);
+        let scales: usize = self.scales.iter().map(Vec::len).sum();
+        let floats = scales + self.asymmetry.len() + self.bias.as_ref().map_or(0, Vec::len);
         (terms + SPARSE_BYTES * self.saturation.len() + 4 * floats) as u64
     }
 

@@ -1,7 +1,7 @@
-//! The summands of an artefact's weight: integers times scales, dense for a term and sparse for the saturation part.
+//! The summands of an artefact's weight: integers times scales, dense for a term and sparse for the saturation part, and a bias.
 //!
 //! ```text
-//! DequantizeLinear(integers, scale)   or   Mul(Cast(integers), scale)
+//! DequantizeLinear(integers, scale)   or   Mul(Cast(integers), scale);     floats, one a channel or one in all
 //! ```
 //!
 //! Sparse integers are the `sparse_value` of a Constant, or a sparse initialiser.
@@ -108,13 +108,54 @@ impl<'a> Scaled<'a> {
             }
             (_, []) => None,
             (Some(axis), &[len]) => Some((wrap(axis, rank).filter(|&axis| shape[axis] == len)?, None)),
-            (None, scales) if scales.len() == rank => {
-                let axis = scales.iter().position(|&dim| dim != 1).unwrap_or(0);
-                let fits = |(i, &dim): (usize, &usize)| dim == if i == axis { shape[axis] } else { 1 };
-                Some((axis, None)).filter(|_| scales.iter().enumerate().all(fits))
-            }
+            (None, scales) => Some((broadcast(scales, shape)?, None)),
             _ => return None,
         })
+    }
+}
+
+/// The axis along which values of dimensions `of` lie that are broadcast to a shape of the same rank.
+fn broadcast(of: &[usize], shape: &[usize]) -> Option<usize> {
+    let axis = of.iter().position(|&dim| dim != 1).unwrap_or(0);
+    let fits = |(i, &dim): (usize, &usize)| dim == if i == axis { shape[axis] } else { 1 };
+    (of.len() == shape.len() && of.iter().enumerate().all(fits)).then_some(axis)
+}
+
+/// The bias of asymmetric weights.
+#[derive(Debug, Clone)]
+pub(crate) struct Asymmetry {
+    values: Vec<f32>,
+    shape: Vec<usize>,
+}
+
+impl Asymmetry {
+    /// The bias that `name` is, if it is one.
+    pub fn find(index: &Index, name: &str) -> Option<Self> {
+        let floats = Constant::direct(index, name).filter(|c| c.dtype == DataType::Float as i32)?;
+        Some(Self { values: floats.floats(index.graph)?, shape: floats.shape })
+    }
+
+    /// Whether it lies along the axis of a weight's scales, as many values as they are.
+    pub fn is_beside(&self, term: &Term) -> bool {
+        let axis = broadcast(&self.shape, &term.digits.shape);
+        match term.axis {
+            Some((along, None)) => axis == Some(along) && self.values.len() == term.scale.len(),
+            _ => self.shape.is_empty() && term.scale.len() == 1,
+        }
+    }
+
+    /// The bias in steps of the last term; says which one is no whole number of them.
+    pub fn offsets(&self, last: &[f32]) -> Result<Vec<i32>, String> {
+        let offset = |(i, (&bias, &step)): (usize, (&f32, &f32))| {
+            let offset = if bias == 0.0 { 0.0 } else { f64::from(bias) / f64::from(step) };
+            let is_whole = offset.round() == offset && offset.abs() <= f64::from(i32::MAX);
+            if is_whole {
+                Ok(offset as i32)
+            } else {
+                Err(format!("its bias {i}, {bias}, is no whole number of steps of {step}"))
+            }
+        };
+        self.values.iter().zip(last).enumerate().map(offset).collect()
     }
 }
 

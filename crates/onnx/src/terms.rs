@@ -8,7 +8,7 @@ use crate::encode::{EncodedLayer, Terms};
 use crate::model::Model;
 use crate::node::{int_attribute, make};
 use crate::proto::{
-    AttributeProto, ModelProto, NodeProto, SparseTensorProto, TensorProto, attribute_proto::AttributeType,
+    AttributeProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto, attribute_proto::AttributeType,
     tensor_proto::DataType,
 };
 use crate::stream::Data;
@@ -27,7 +27,7 @@ pub(crate) fn add_terms<'a>(
     let Some(graph) = proto.graph.as_mut() else { return data };
     let mut nodes = Vec::new();
     for (i, layer) in encoded.iter().enumerate().filter_map(|(i, layer)| Some((i, (*layer)?))) {
-        let mut sum: Option<String> = None;
+        let mut sum = beside_terms(graph, &mut nodes, i, layer, names, form);
         let terms = Arc::new(Terms::new(model, i, layer));
         for t in 0..layer.scales.len() {
             let last = t + 1 == layer.scales.len();
@@ -37,20 +37,8 @@ pub(crate) fn add_terms<'a>(
             graph.initializer.push(term_tensor(layer, bits, part("term")));
             graph.initializer.push(scale_tensor(layer, t, form, part("scale")));
             let whole = if last { names.of(i, "weight") } else { part("sum") };
-            let alone = last && t == 0 && layer.saturation.is_empty();
-            let scaled = if alone { whole.clone() } else { part("scaled") };
+            let scaled = if last && sum.is_none() { whole.clone() } else { part("scaled") };
             nodes.extend(scaled_term(layer, form, &part("term"), &part("scale"), &scaled));
-            if t == 0 && !layer.saturation.is_empty() {
-                let (beyond, scaled) = (names.of(i, "saturation"), names.of(i, "saturation_scaled"));
-                let sparse = sparse_tensor(layer, &beyond);
-                if form.dequantize {
-                    nodes.push(sparse_constant(sparse, &beyond));
-                } else {
-                    graph.sparse_initializer.push(sparse);
-                }
-                nodes.extend(scaled_term(layer, form, &beyond, &part("scale"), &scaled));
-                sum = Some(scaled);
-            }
             sum = Some(match sum {
                 None => scaled,
                 Some(sum) => {
@@ -66,6 +54,52 @@ pub(crate) fn add_terms<'a>(
     nodes.append(&mut graph.node);
     graph.node = nodes;
     data
+}
+
+/// Adds what stands before the terms: the saturation part, the bias, or their sum; its name, if there is any.
+fn beside_terms(
+    graph: &mut GraphProto,
+    nodes: &mut Vec<NodeProto>,
+    i: usize,
+    layer: &EncodedLayer,
+    names: &Names,
+    form: Form,
+) -> Option<String> {
+    let mut sum = None;
+    if !layer.saturation.is_empty() {
+        let (beyond, scaled) = (names.of(i, "saturation"), names.of(i, "saturation_scaled"));
+        let sparse = sparse_tensor(layer, &beyond);
+        if form.dequantize {
+            nodes.push(sparse_constant(sparse, &beyond));
+        } else {
+            graph.sparse_initializer.push(sparse);
+        }
+        nodes.extend(scaled_term(layer, form, &beyond, &names.of(i, "scale1"), &scaled));
+        sum = Some(scaled);
+    }
+    if !layer.asymmetry.is_empty() {
+        let bias = names.of(i, "asymmetry");
+        graph.initializer.push(float_tensor(
+            &layer.asymmetry,
+            along_channels(layer, layer.asymmetry.len()),
+            bias.clone(),
+        ));
+        sum = Some(match sum {
+            None => bias,
+            Some(saturation) => {
+                let whole = names.of(i, "asymmetric");
+                nodes.push(make("", "Add", &[&saturation, &bias], &whole));
+                whole
+            }
+        });
+    }
+    sum
+}
+
+/// Dimensions of one value in all, or of one a channel that is broadcast to the weight.
+fn along_channels(layer: &EncodedLayer, len: usize) -> Vec<i64> {
+    let (rank, axis) = (layer.geometry.weight_shape().len(), layer.geometry.channel_axis());
+    if len == 1 { Vec::new() } else { (0..rank).map(|i| if i == axis { len as i64 } else { 1 }).collect() }
 }
 
 /// `DequantizeLinear(term, scale)` or `Mul(Cast(term), scale)`.
@@ -135,7 +169,7 @@ fn sparse_constant(sparse: SparseTensorProto, name: &str) -> NodeProto {
 
 fn scale_tensor(layer: &EncodedLayer, t: usize, form: Form, name: String) -> TensorProto {
     let scales = &layer.scales[t];
-    let (shape, axis) = (layer.geometry.weight_shape(), layer.geometry.channel_axis());
+    let shape = layer.geometry.weight_shape();
     if let Some(block) = layer.block {
         let divided =
             |(i, &dim): (usize, &usize)| if i == layer.geometry.input_axis() { dim.div_ceil(block) } else { dim };
@@ -143,9 +177,8 @@ fn scale_tensor(layer: &EncodedLayer, t: usize, form: Form, name: String) -> Ten
         return float_tensor(scales, dims, name);
     }
     let dims = match (scales.len(), form.dequantize) {
-        (1, _) => Vec::new(),
-        (len, true) => vec![len as i64],
-        (len, false) => (0..shape.len()).map(|i| if i == axis { len as i64 } else { 1 }).collect(),
+        (len @ 2.., true) => vec![len as i64],
+        (len, _) => along_channels(layer, len),
     };
     float_tensor(scales, dims, name)
 }

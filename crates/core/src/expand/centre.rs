@@ -10,7 +10,7 @@
 //! A channel stays symmetric where its squared error would not fall.
 
 use super::clip::Clip;
-use super::tensor::{Granularity, Method, first_scales, round_half_even};
+use super::tensor::{Granularity, Method, Step, first_scales, round_half_even};
 use crate::Precision;
 use crate::saturation::room;
 use crate::series::Channels;
@@ -38,23 +38,28 @@ pub(super) fn grids(x: &[f32], channels: Channels, method: &Method) -> Grids {
     let precision = method.precision;
     let middles: Vec<f64> = ranges(x, channels, symmetric.len()).into_iter().map(|r| middle(r, precision)).collect();
     let place = |channel: usize| if middles.len() == 1 { 0 } else { channel };
-    let mut rest = vec![0f32; x.len()];
     let mut groups = vec![Vec::new(); middles.len()];
-    channels.for_each_run(x.len(), |channel, run| {
-        groups[place(channel)].extend_from_slice(&x[run.clone()]);
-        run.for_each(|i| rest[i] = (f64::from(x[i]) - middles[place(channel)]) as f32);
-    });
-    let centred = first_scales(x, &rest, channels, method);
-    let each = groups.iter().zip(&middles).zip(symmetric.iter().zip(&centred));
-    let (scales, offsets): (Vec<f32>, Vec<i32>) = each
-        .map(|((group, &middle), (&symmetric, &centred))| {
-            let offset = offset(group, middle, centred, method);
-            let better = |_: &i32| misfit(group, centred, precision) < misfit(group, symmetric, precision);
-            offset.filter(better).map_or((symmetric, 0), |offset| (centred, offset))
-        })
-        .unzip();
-    let offsets = if offsets.iter().all(|&offset| offset == 0) { Vec::new() } else { offsets };
-    Grids { scales, offsets }
+    channels.for_each_run(x.len(), |channel, run| groups[place(channel)].extend_from_slice(&x[run]));
+    let mut best = Grids { offsets: vec![0; symmetric.len()], scales: symmetric };
+    let mut least: Vec<f64> = groups.iter().zip(&best.scales).map(|(g, &scale)| misfit(g, scale, precision)).collect();
+    let mut rest = vec![0f32; x.len()];
+    // The terms hold values up to a part of a step beyond `Qmax`, which both ends of a range need not find.
+    let part = 1.0 / (Step::wanted(1.0, precision) * precision.last_step() * precision.q_max() as f64);
+    for wider in [1.0, part] {
+        channels.for_each_run(x.len(), |channel, run| {
+            run.for_each(|i| rest[i] = ((f64::from(x[i]) - middles[place(channel)]) * wider) as f32);
+        });
+        for (at, scale) in first_scales(x, &rest, channels, method).into_iter().enumerate() {
+            let misfit = misfit(&groups[at], scale, precision);
+            if let Some(offset) = offset(&groups[at], middles[at], scale, method).filter(|_| misfit < least[at]) {
+                (least[at], best.scales[at], best.offsets[at]) = (misfit, scale, offset);
+            }
+        }
+    }
+    if best.offsets.iter().all(|&offset| offset == 0) {
+        best.offsets.clear();
+    }
+    best
 }
 
 /// Smallest and largest value of every channel, or of all of them.
@@ -96,7 +101,7 @@ fn misfit(group: &[f32], scale: f32, precision: Precision) -> f64 {
 
 /// `scale_n`.
 fn step(scale: f32, precision: Precision) -> f64 {
-    f64::from(scale) * 2f64.powi(-((precision.bits() * (precision.order() - 1)) as i32))
+    f64::from(scale) * precision.last_step()
 }
 
 #[cfg(test)]

@@ -141,7 +141,7 @@ fn laplace(group: &[f32], max: f32, precision: Precision) -> f64 {
 /// equal ones the largest.
 fn fitting(group: &[f32], max: f32, precision: Precision, least: f64) -> f64 {
     let q_max = precision.q_max() as f64;
-    let last = 2f64.powi(-((precision.bits() * (precision.order() - 1)) as i32));
+    let last = precision.last_step();
     let misfit = |share: f64| -> f64 {
         let step = Step::wanted(f64::from(max) * share, precision) * last;
         let inv = 1.0 / step;

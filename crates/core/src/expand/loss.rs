@@ -49,8 +49,7 @@ impl LayerFacts {
     pub fn of(series: &Series, depth: usize) -> Self {
         let (precision, count) = (series.precision(), series.channels().count);
         let down = |bits: u32| 2f64.powi(-(bits as i32));
-        let scale =
-            |channel: usize| f64::from(series.scale(channel)) * down(precision.bits() * (precision.order() - 1));
+        let scale = |channel: usize| f64::from(series.scale(channel)) * precision.last_step();
         let steps: Vec<f64> = (0..count).map(scale).collect();
         let units = steps.iter().map(|step| step * down(series.finest())).collect();
         let saturation = series.saturation().iter().map(|(_, s)| f64::from(s.abs())).fold(0.0, f64::max);

@@ -108,8 +108,7 @@ pub fn expand_tensor_by(name: &str, x: &[f32], shape: &[usize], axis: usize, met
         Granularity::Tensor | Granularity::Channel => None,
     };
 
-    let below = (precision.bits() * (precision.order() - 1)) as i32;
-    let step = |channel: usize| f64::from(scales[if scales.len() == 1 { 0 } else { channel }]) * 2f64.powi(-below);
+    let step = |channel: usize| f64::from(scales[if scales.len() == 1 { 0 } else { channel }]) * precision.last_step();
     let in_steps = |i: usize, step: f64| {
         let finer = blocks.as_ref().map_or(0, |blocks| blocks.shift(i));
         f64::from(x[i]) / step * f64::from(1u32 << finer)
@@ -218,7 +217,7 @@ pub(super) struct Step {
 impl Step {
     /// The smallest for values up to `c`, in a group of values up to `max`.
     pub fn of(c: f32, max: f32, precision: Precision) -> Self {
-        let last = 2f64.powi(-((precision.bits() * (precision.order() - 1)) as i32));
+        let last = precision.last_step();
         let step = Self::wanted(f64::from(c), precision) * last;
         let width =
             if c < max && step > 0.0 { 65 - ((f64::from(max) / step).ceil() as u64).leading_zeros() } else { 0 };
@@ -234,14 +233,14 @@ impl Step {
 
     /// `scale_n`.
     pub fn last(self, precision: Precision) -> f64 {
-        f64::from(self.scale) * 2f64.powi(-((precision.bits() * (precision.order() - 1)) as i32))
+        f64::from(self.scale) * precision.last_step()
     }
 }
 
 /// Among `scale_1` from the smallest to a tenth more, the one whose grid lies nearest to a group of few values, by the sum of
 /// squared errors; of equal ones the smallest.
 fn best_fitting_scale(group: &[f32], smallest: Step, precision: Precision) -> f32 {
-    let last = 2f64.powi(-((precision.bits() * (precision.order() - 1)) as i32));
+    let last = precision.last_step();
     let misfit = |scale: f32| -> f64 {
         let step = f64::from(scale) * last;
         let error = |&x: &f32| f64::from(x) - round_half_even(f64::from(x) / step) * step;

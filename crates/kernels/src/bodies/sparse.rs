@@ -1,6 +1,6 @@
-//! Loops over what lies beyond the codes of clipped activations.
+//! Loops over what is added to the products of codes: what lies beyond them where they are clipped, and their sums.
 
-use crate::beyond::{Beyond, Hit};
+use crate::beyond::{Beyond, Hit, Windows};
 use crate::kernel::{NR, RowGrid};
 
 use super::{ROUND, ROUND_WIDE};
@@ -100,5 +100,46 @@ pub(crate) fn scatter(hits: &[Hit], panel: &[i8], bits: u32, tile: &mut [[i32; N
             }
         }
         tile[row[0].row] = sums;
+    }
+}
+
+/// Adds the sum of the codes of every window, shifted left by `bits`, to `totals`.
+#[inline(always)]
+pub(crate) fn totals(windows: &Windows<'_>, plane: &[u8], bits: u32, totals: &mut [i64]) {
+    for (total, taps) in totals.iter_mut().zip(windows.taps_of(plane)) {
+        *total += taps.map(sum_of_codes).sum::<i64>() << bits;
+    }
+}
+
+/// The sum of bytes.
+#[inline(always)]
+fn sum_of_codes(codes: &[u8]) -> i64 {
+    /// Pairs of bytes of a vector, and vectors whose sums fit 16 bits.
+    const PAIRS: usize = 32;
+    const VECTORS: usize = 128;
+    let mut total = 0;
+    for codes in codes.chunks(2 * PAIRS * VECTORS) {
+        let (vectors, rest) = codes.as_chunks::<{ 2 * PAIRS }>();
+        let mut lanes = [0u16; PAIRS];
+        for vector in vectors {
+            let (pairs, _) = vector.as_chunks::<2>();
+            for (lane, &pair) in lanes.iter_mut().zip(pairs) {
+                let pair = u16::from_le_bytes(pair);
+                *lane += (pair & 0xff) + (pair >> 8);
+            }
+        }
+        total += lanes.iter().map(|&lane| u32::from(lane)).sum::<u32>();
+        total += rest.iter().map(|&code| u32::from(code)).sum::<u32>();
+    }
+    i64::from(total)
+}
+
+/// `tile[r][c] = totals[r] * means[c]`, modulo 2^32.
+#[inline(always)]
+pub(crate) fn rank_one(totals: &[i64], means: &[i32; NR], tile: &mut [[i32; NR]]) {
+    for (row, &total) in tile.iter_mut().zip(totals) {
+        for (sum, &mean) in row.iter_mut().zip(means) {
+            *sum = mean.wrapping_mul(total as i32);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! One call of a product: which outputs are made at once, and from which codes and weights.
 
 use super::{Product, Residual, Share};
-use crate::beyond::Sparse;
+use crate::beyond::Beside;
 use crate::kernel::{Columns, Ending, Kernel, MR, NR, Pairs, Partial, Place, Sink, Tile, WideTile};
 use crate::panels::{Packed, panel_len};
 use crate::range::Lanes;
@@ -89,18 +89,20 @@ impl<'a> Call<'a> {
         residual: Option<Residual<'_>>,
         out: &mut [f32],
         threads: usize,
-        part: impl Fn(&Self, [usize; 2], Rows, Place<'_>, (&mut Lanes, &mut Sparse)) + Sync,
+        part: impl Fn(&Self, [usize; 2], Rows, Place<'_>, (&mut Lanes, &mut Beside)) + Sync,
     ) -> Vec<Range> {
         assert!(residual.is_none_or(|r| r.values.len() == out.len()), "a residual has the shape of the output");
         self.finite = self.outputs_are_finite(residual.map_or(0.0, |residual| residual.largest));
         let (image_len, block_len) = self.blocks(out.len(), threads);
         let parts = run::map_blocks(out, image_len, block_len, threads, |image, start, block| {
-            let (mut lanes, mut sparse) = (Aligned(Lanes::EMPTY), Sparse::default());
-            self.for_runs(image, start, block.len(), |rows, panel, offset| {
-                let absolute = image * image_len + start + offset;
-                let residual = residual.map(|residual| &residual.values[absolute..]);
-                let place = self.place(rows, panel, Sink::Floats(&mut block[offset..]), residual);
-                part(&self, [panel, absolute], rows, place, (&mut lanes.0, &mut sparse));
+            let mut lanes = Aligned(Lanes::EMPTY);
+            Beside::with(|beside| {
+                self.for_runs(image, start, block.len(), |rows, panel, offset| {
+                    let absolute = image * image_len + start + offset;
+                    let residual = residual.map(|residual| &residual.values[absolute..]);
+                    let place = self.place(rows, panel, Sink::Floats(&mut block[offset..]), residual);
+                    part(&self, [panel, absolute], rows, place, (&mut lanes.0, beside));
+                });
             });
             lanes.0.range()
         });
@@ -135,12 +137,14 @@ impl<'a> Call<'a> {
             let inner = &mut codes[top * line..(top + height) * line];
             let len = inner.len();
             let parts = run::map_blocks(inner, len, block, threads, |_, start, codes| {
-                let (mut lanes, mut sparse) = (Aligned(Lanes::EMPTY), Sparse::default());
+                let mut lanes = Aligned(Lanes::EMPTY);
                 let (first, lines) = (start / line, codes.len() / line);
-                self.for_runs(image, first * width * channels, lines * width * channels, |rows, panel, offset| {
-                    let start = offset + offset / (width * channels) * skip + left * channels;
-                    let place = self.place(rows, panel, Sink::Codes(&mut codes[start..], &grid), None);
-                    self.fused(rows, panel, Place { skip, ..place }, (&mut lanes.0, &mut sparse));
+                Beside::with(|beside| {
+                    self.for_runs(image, first * width * channels, lines * width * channels, |rows, panel, offset| {
+                        let start = offset + offset / (width * channels) * skip + left * channels;
+                        let place = self.place(rows, panel, Sink::Codes(&mut codes[start..], &grid), None);
+                        self.fused(rows, panel, Place { skip, ..place }, (&mut lanes.0, beside));
+                    });
                 });
                 lanes.0.range()
             });
@@ -167,7 +171,8 @@ impl<'a> Call<'a> {
         let sparse = codes.most_beyond().saturating_mul(product.largest_weight);
         let sparse = sparse.min(beyond.saturating_mul(product.largest));
         let largest = codes.code_max().saturating_mul(product.largest).saturating_add(sparse);
-        let fits = (single && beyond == 0) || largest <= i64::from(i32::MAX);
+        let no_means = product.means.is_empty();
+        let fits = (single && beyond == 0 && no_means) || largest <= i64::from(i32::MAX);
         Self {
             kernel,
             product,
@@ -182,10 +187,10 @@ impl<'a> Call<'a> {
                 && (1..=3).contains(&digits)
                 && product.chunks.len() == 1
                 && product.shift == 0
-                && product.means.is_empty(),
+                && (no_means || !product.narrow_means.is_empty()),
             pairs: pairs(digits, planes, bits),
             finite: false,
-            // Sparse sums of many rows would leave the first-level cache.
+            // What is added to many rows would leave the first-level cache.
             run: if shape.is_depthwise() && beyond == 0 { usize::MAX } else { RUN },
             lines: usize::MAX,
         }
@@ -233,16 +238,18 @@ impl<'a> Call<'a> {
 
     /// Adds the sums of consecutive outputs of an image, from value `start` of it on, to `block`, modulo 2^64.
     pub(super) fn add_to_block(&self, image: usize, start: usize, block: &mut [i64]) {
-        let (stride, mut sparse) = (self.product.shape.channels_out, Sparse::default());
-        self.for_runs(image, start, block.len(), |rows, panel, offset| {
-            let mut wide = [[0; NR]; MR];
-            self.wide(rows, panel, &mut wide, &mut sparse);
-            let width = self.product.panels[panel].width;
-            for (r, row) in wide.iter().enumerate().take(rows.rows) {
-                for (sum, &part) in block[offset + r * stride..][..width].iter_mut().zip(row) {
-                    *sum = sum.wrapping_add(part);
+        let stride = self.product.shape.channels_out;
+        Beside::with(|beside| {
+            self.for_runs(image, start, block.len(), |rows, panel, offset| {
+                let mut wide = [[0; NR]; MR];
+                self.wide(rows, panel, &mut wide, beside);
+                let width = self.product.panels[panel].width;
+                for (r, row) in wide.iter().enumerate().take(rows.rows) {
+                    for (sum, &part) in block[offset + r * stride..][..width].iter_mut().zip(row) {
+                        *sum = sum.wrapping_add(part);
+                    }
                 }
-            }
+            });
         });
     }
 
@@ -297,9 +304,9 @@ impl<'a> Call<'a> {
     }
 
     /// The products of a layer, added up in i32, and their epilogue.
-    pub(super) fn fused(&self, rows: Rows, panel: usize, place: Place<'_>, (lanes, sparse): (&mut Lanes, &mut Sparse)) {
+    pub(super) fn fused(&self, rows: Rows, panel: usize, place: Place<'_>, (lanes, beside): (&mut Lanes, &mut Beside)) {
         let grids = self.codes.grids(rows.image, rows.first, rows.rows * rows.lines);
-        let beyond = self.sparse_sums(rows, panel, sparse);
+        let beyond = self.added(rows, panel, beside);
         let ending = Ending { grids, columns: self.columns(panel), place, lanes, beyond };
         // Arrays by the number of pairs, which is that of limbs by limbs: nothing is allocated here.
         macro_rules! by_count {
@@ -349,7 +356,7 @@ impl<'a> Call<'a> {
 
     /// Complete sums: all digits, planes and chunks, less the zero point's part, plus that of what lies beyond the codes, shifted,
     /// plus the means' part.
-    pub(super) fn wide(&self, rows: Rows, panel: usize, wide: &mut WideTile, sparse: &mut Sparse) {
+    pub(super) fn wide(&self, rows: Rows, panel: usize, wide: &mut WideTile, beside: &mut Beside) {
         let product = self.product;
         let (digits, digit_bits) = self.packed.digits();
         let whole = [Chunk { taps: 0..self.taps.offsets().len(), from: 0, depth: 0 }];
@@ -367,32 +374,16 @@ impl<'a> Call<'a> {
                 }
             }
         }
-        let lost = self.add_sparse(rows, panel, wide, sparse);
+        let totals = self.add_sparse(rows, panel, wide, beside);
         let grids = self.codes.grids(rows.image, rows.first, rows.rows);
         let sums = &product.sums[panel * NR..][..NR];
         for (r, wide) in wide.iter_mut().enumerate().take(rows.rows) {
             let zero_point = self.share.zero(grids.row(r).zero_point);
-            let total =
-                if product.means.is_empty() { 0 } else { lost[r] + self.window_sum(rows, r, panel, zero_point) };
             for (c, (wide, &column)) in wide.iter_mut().zip(sums).enumerate().take(product.panels[panel].width) {
                 let mean = product.means.get(product.panels[panel].channel + c).copied().unwrap_or(0);
-                *wide = ((*wide - zero_point * column) << product.shift) + mean * total;
+                *wide = ((*wide - zero_point * column) << product.shift) + mean * totals[r];
             }
         }
-    }
-
-    /// `sum_k (u[r, k] - zp)` over the window of a row: the rank-one product with `M_nsy`.
-    fn window_sum(&self, rows: Rows, row: usize, panel: usize, zero_point: i64) -> i64 {
-        let shape = &self.product.shape;
-        let base = rows.base + self.product.panels[panel].input + row * self.pixel_stride;
-        let mut total = -zero_point * shape.depth() as i64;
-        for (limb, plane) in self.codes.planes().enumerate().filter(|&(plane, _)| self.share.has(plane)) {
-            for &tap in self.taps.offsets() {
-                let codes = &plane[base + tap..][..shape.tap_len()];
-                total += codes.iter().map(|&u| i64::from(u)).sum::<i64>() << (8 * limb);
-            }
-        }
-        total
     }
 
     /// Epilogue of complete sums.

@@ -208,7 +208,7 @@ impl Product {
     /// Bytes of what is held beside the digits: sums of columns, scales, bias and means.
     pub fn constant_bytes(&self) -> usize {
         let lanes = size_of_val(&self.scales[..]) + size_of_val(&self.bias[..]) + size_of_val(&self.narrow_sums[..]);
-        lanes + size_of_val(&self.sums[..]) + size_of_val(&self.means[..])
+        lanes + size_of_val(&self.sums[..]) + size_of_val(&self.means[..]) + size_of_val(&self.narrow_means[..])
     }
 
     /// Adds the sums of a part of the codes to `sums`, which are those of `pixels` consecutive outputs from `first` on (all images

@@ -1,15 +1,15 @@
-//! What sparse integers beyond the codes add to the sums of a layer, run by run.
+//! What is added to the products of a layer, run by run: those of sparse integers beyond the codes, and of the means of its weights.
 
 use super::call::{Call, Rows};
-use crate::beyond::{Hit, Sparse, Windows};
+use crate::beyond::{Beside, Hit, Run, Windows};
 use crate::kernel::{MR, NR, WideTile};
 use crate::panels::{Packed, panel_len};
 
 impl Call<'_> {
-    /// The products of what lies beyond the codes of a run's windows, and the buffer of their sums.
-    fn hits<'s>(&self, rows: Rows, panel: usize, sparse: &'s mut Sparse) -> (&'s [Hit], &'s mut Vec<[i32; NR]>) {
+    /// The products of what lies beyond the codes of a run's windows, the sums over its windows, and the buffer of sums.
+    fn run<'s>(&self, rows: Rows, panel: usize, beside: &'s mut Beside) -> Run<'s> {
         let (shape, base) = (&self.product.shape, rows.base + self.product.panels[panel].input);
-        sparse.of([base, rows.rows, rows.lines], |hits| {
+        beside.of([base, rows.rows, rows.lines], |hits, totals| {
             let (len, depth) = match self.packed {
                 Packed::Limbs(_) => (shape.tap_len(), shape.tap_depth()),
                 Packed::Words(_) => (self.product.panels[panel].width, NR),
@@ -24,22 +24,46 @@ impl Call<'_> {
                 len,
                 depth,
             };
+            let first = hits.len();
             windows.hits(self.codes.beyond(), hits);
+            if !self.product.means.is_empty() {
+                self.totals(rows, &windows, &hits[first..], totals);
+            }
         })
     }
 
-    /// The sums of what lies beyond the codes, modulo 2^32, one row an output row of the run; `None` where all are 0.
-    pub(super) fn sparse_sums<'s>(&self, rows: Rows, panel: usize, sparse: &'s mut Sparse) -> Option<&'s [[i32; NR]]> {
-        if self.codes.beyond().is_empty() {
+    /// Appends `sum_k (u[r, k] - zp)` over the window of every row, with what lies beyond the codes: the product with `M_nsy`.
+    fn totals(&self, rows: Rows, windows: &Windows<'_>, hits: &[Hit], totals: &mut Vec<i64>) {
+        let first = totals.len();
+        let grids = self.codes.grids(rows.image, rows.first, windows.count());
+        let depth = self.product.shape.depth() as i64;
+        totals.extend((0..windows.count()).map(|r| -depth * self.share.zero(grids.row(r).zero_point)));
+        let totals = &mut totals[first..];
+        for (limb, plane) in self.codes.planes().enumerate().filter(|&(plane, _)| self.share.has(plane)) {
+            self.kernel.totals(windows, plane, 8 * limb as u32, totals);
+        }
+        let hits = hits.iter().filter(|_| self.share.owns());
+        hits.for_each(|hit| totals[hit.row] += i64::from(hit.delta));
+    }
+
+    /// What is added to the products, modulo 2^32, one row an output row of the run; `None` where all are 0.
+    pub(super) fn added<'s>(&self, rows: Rows, panel: usize, beside: &'s mut Beside) -> Option<&'s [[i32; NR]]> {
+        let no_means = self.product.means.is_empty();
+        if self.codes.beyond().is_empty() && no_means {
             return None;
         }
-        let (hits, tile) = self.hits(rows, panel, sparse);
-        if hits.is_empty() {
+        let (hits, totals, tile) = self.run(rows, panel, beside);
+        if hits.is_empty() && no_means {
             return None;
         }
         let shape = &self.product.shape;
-        tile.clear();
+        if no_means {
+            tile.clear();
+        }
         tile.resize(rows.rows * rows.lines, [0; NR]);
+        if let Some(means) = self.product.narrow_means.get(panel) {
+            self.kernel.rank_one(totals, means, tile);
+        }
         match self.packed {
             Packed::Limbs(limbs) => {
                 for (limb, panels) in limbs.iter().enumerate() {
@@ -58,15 +82,16 @@ impl Call<'_> {
         Some(tile)
     }
 
-    /// Adds what lies beyond the codes to complete sums; returns the sum of it in the window of every row.
-    pub(super) fn add_sparse(&self, rows: Rows, panel: usize, wide: &mut WideTile, sparse: &mut Sparse) -> [i64; MR] {
-        let mut totals = [0i64; MR];
-        if self.codes.beyond().is_empty() || !self.share.owns() {
-            return totals;
+    /// Adds what lies beyond the codes to complete sums; returns the sum over the window of every row, where weights have means.
+    pub(super) fn add_sparse(&self, rows: Rows, panel: usize, wide: &mut WideTile, beside: &mut Beside) -> [i64; MR] {
+        let mut sums = [0i64; MR];
+        if self.codes.beyond().is_empty() && self.product.means.is_empty() {
+            return sums;
         }
-        for &Hit { row, at, delta } in self.hits(rows, panel, sparse).0 {
+        let (hits, totals, _) = self.run(rows, panel, beside);
+        sums[..totals.len()].copy_from_slice(totals);
+        for &Hit { row, at, delta } in hits.iter().filter(|_| self.share.owns()) {
             let delta = i64::from(delta);
-            totals[row] += delta;
             match self.packed {
                 Packed::Limbs(limbs) => {
                     let step = panel * panel_len(&self.product.shape) + at / 4 * 4 * NR + at % 4;
@@ -83,7 +108,7 @@ impl Call<'_> {
                 }
             }
         }
-        totals
+        sums
     }
 
     /// The channel in a depthwise panel of a depth, and its weight there.

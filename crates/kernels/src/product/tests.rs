@@ -208,25 +208,6 @@ fn sums_beyond_63_bits_are_refused() {
     assert!(Product::new(shape, Weights::OutputFirst(&limbs[..1]), &plain(1), 24).is_ok());
 }
 
-#[test]
-fn a_prefix_adds_its_mean_by_the_window_sum() {
-    for kernel in available() {
-        for g in geometries().into_iter().filter(|g| !shape_of(g).is_depthwise()) {
-            let shape = shape_of(&g);
-            let (packed, w) = digits(&shape, Pattern::Random(3), 1);
-            let means: Vec<i64> = (0..g.channels_out as i64).map(|c| c * 37 - 400).collect();
-            let epilogue = Epilogue { means: means.clone(), shift: 6, ..plain(g.channels_out) };
-            let product = Product::new(shape.clone(), Weights::OutputFirst(&packed.unwrap()), &epilogue, 8).unwrap();
-            let x = values(&adversarial_u8(Pattern::Random(9), g.input[0] * g.input[1] * g.channels_in), 100);
-            let mut codes = Codes::default();
-            codes.fill_images(kernel, &x, [1, g.input[0], g.input[1], g.channels_in], g.pads, &[unit_grid(100, 1)], 1);
-            let whole: Vec<i64> = w.iter().enumerate().map(|(i, w)| (w << 6) + means[i / shape.depth()]).collect();
-            let want = convolution(&g, &integers(&x), &whole);
-            assert_eq!(partial(kernel, &product, &codes, want.len(), 1), want, "{} {g:?}", kernel.name());
-        }
-    }
-}
-
 /// A layer with every part of the epilogue, on data that is not symmetric in anything.
 fn full_layer(g: &Convolution) -> (Product, Vec<f32>, Vec<f32>) {
     let shape = shape_of(g);

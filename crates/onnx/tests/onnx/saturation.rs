@@ -1,4 +1,4 @@
-//! The saturation part survives the file, and a file that holds another is refused.
+//! Saturation part and bias survive the file, and a file that holds others is refused.
 
 use crate::build::*;
 use fpxint::{Clip, ExpandedLayer, Rounding, Settings, Weight, expand_layer};
@@ -26,13 +26,17 @@ fn product(opset: i64, op: &str, transposed: bool) -> Build {
 }
 
 fn clipped(model: &Model, weights: &str, rounding: Rounding, clip: Clip) -> ExpandedLayer {
+    expanded(model, weights, rounding, clip, false)
+}
+
+fn expanded(model: &Model, weights: &str, rounding: Rounding, clip: Clip, asymmetric: bool) -> ExpandedLayer {
     let settings = Settings {
         weights: weights.parse().unwrap(),
         activations: "int4x2".parse().unwrap(),
         granularity: Default::default(),
         rounding,
         clip,
-        asymmetric: false,
+        asymmetric,
         activation_clip: Default::default(),
     };
     expand_layer(&model.layer(0).unwrap(), &settings).unwrap()
@@ -62,8 +66,9 @@ fn it_reads_back_with_every_layer_form_and_rounding() {
         for build in [build(13), unraisable(build(13)), unraisable(build(9))] {
             let model = build.model();
             for precision in ["int4x1", "int3x1", "int2x2", "int2x4", "int4x2"] {
-                for (rounding, clip) in [(Rounding::Sum, Clip::Mse), (Rounding::Nearest, Clip::Laplace)] {
-                    let layer = clipped(&model, precision, rounding, clip);
+                let (mse, laplace) = ((Rounding::Sum, Clip::Mse), (Rounding::Nearest, Clip::Laplace));
+                for ((rounding, clip), asymmetric) in [(mse, false), (laplace, false), (laplace, true)] {
+                    let layer = expanded(&model, precision, rounding, clip, asymmetric);
                     let mut build = written(&model, &layer);
                     let again = parse(build.bytes(), "a.onnx", &Limits::default()).unwrap();
                     assert_eq!(again.layer(0).unwrap().weight, Weight::Series(layer.weight.clone()), "{precision}");
@@ -77,6 +82,42 @@ fn it_reads_back_with_every_layer_form_and_rounding() {
             }
         }
     }
+}
+
+/// As [`conv_with_tail`], with weights about one half.
+fn conv_off_zero() -> Build {
+    let off: Vec<f32> = weights(4 * DEPTH).iter().map(|w| w + 0.5).collect();
+    Build::new(13, &[1, 16, 8, 8], 4).floats("w", &[4, 16, 3, 3], &off).op("Conv", &["x", "w"], "y")
+}
+
+#[test]
+fn a_bias_reads_back_and_another_is_refused() {
+    let model = conv_off_zero().model();
+    for (clip, saturates) in [(Clip::None, false), (Clip::Mse, true)] {
+        let layer = expanded(&model, "int4x1", Rounding::Nearest, clip, true);
+        assert!(layer.weight.offsets().len() == 4 && layer.weight.saturation().is_empty() != saturates);
+        let good = written(&model, &layer);
+        assert_eq!(good.parse().unwrap().layer(0).unwrap().weight, Weight::Series(layer.weight.clone()));
+        for (bias, reason) in [
+            ([0.123, 0.0, 0.0, 0.0], "its bias 0, 0.123, is no whole number of steps"),
+            ([0.0, f32::NAN, 0.0, 0.0], "its bias 1, NaN"),
+            ([0.0, 0.0, f32::INFINITY, 0.0], "its bias 2, inf"),
+            ([layer.weight.scales()[0] * (1 << 20) as f32, 0.0, 0.0, 0.0], "bias 0 is 1048576 steps"),
+        ] {
+            let mut build = written(&model, &layer);
+            let raw: Vec<u8> = bias.iter().flat_map(|v: &f32| v.to_le_bytes()).collect();
+            asymmetry(build.graph()).raw_data = Some(raw.into());
+            let refused = build.parse().and_then(|model| model.layer(0)).unwrap_err().to_string();
+            assert!(refused.contains("test.onnx") && refused.contains(reason), "{refused}");
+        }
+        let mut build = written(&model, &layer);
+        asymmetry(build.graph()).dims = vec![1, 4, 1, 1];
+        assert!(build.parse().map_or(true, |model| model.layers().is_empty()));
+    }
+}
+
+fn asymmetry(graph: &mut GraphProto) -> &mut TensorProto {
+    graph.initializer.iter_mut().find(|tensor| tensor.name().ends_with("asymmetry")).unwrap()
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Products of clipped activations against the oracle: the sums of the whole integers, on every kernel.
+//! Products of clipped activations and of weights with means against the oracle: the sums of the whole integers, on every kernel.
 
 use super::*;
 use crate::Clipping;
@@ -33,7 +33,7 @@ fn integers_beyond(pattern: Pattern, len: usize, rare: usize, clipping: &ToCodes
     let value = |(i, code): (usize, u8)| {
         let inner = (i32::from(code) << (bits - 8)) - clipping.zero_point;
         let far = [3 << bits, -(5 << bits), (1 << bits) + 1, -(1 << bits)][i / rare % 4];
-        (if i % rare == rare / 2 { inner + far } else { inner }) as f32
+        (if i % rare == rare / 2 && rare < len { inner + far } else { inner }) as f32
     };
     adversarial_u8(pattern, len).into_iter().enumerate().map(value).collect()
 }
@@ -111,22 +111,57 @@ fn check_images(kernel: &dyn Kernel, g: &Convolution, pattern: Pattern, (count, 
     check(kernel, &product, &codes, &want, &format!("{pattern:?} {count} x {planes}, {g:?}"));
 }
 
+/// Means of weights, as asymmetric ones and prefixes have.
+fn means(channels: usize) -> Vec<i64> {
+    (0..channels as i64).map(|c| c * 37 % 401 - 200).collect()
+}
+
 #[test]
-fn prefixes_include_what_lies_beyond_in_their_means() {
+fn means_are_added_by_the_sums_of_windows() {
     for kernel in available() {
         for g in geometries().into_iter().filter(|g| !shape_of(g).is_depthwise()) {
-            let shape = shape_of(&g);
-            let (packed, w) = digits(&shape, Pattern::Random(3), 1);
-            let means: Vec<i64> = (0..g.channels_out as i64).map(|c| c * 37 - 400).collect();
-            let epilogue = Epilogue { means: means.clone(), shift: 6, ..plain(g.channels_out) };
-            let product = Product::new(shape.clone(), Weights::OutputFirst(&packed.unwrap()), &epilogue, 15).unwrap();
-            let (len, clipping) = (g.input[0] * g.input[1] * g.channels_in, ToCodes { zero_point: 100, planes: 1 });
-            let x = integers_beyond(Pattern::Random(9), len, 30, &clipping);
-            let (mut codes, ranges) = (Codes::default(), Codes::ranges(kernel, &x, len, 1));
-            codes.clip_images(kernel, &x, [1, g.input[0], g.input[1], g.channels_in], g.pads, &ranges, &clipping, 1);
-            let whole: Vec<i64> = w.iter().enumerate().map(|(i, w)| (w << 6) + means[i / shape.depth()]).collect();
-            let want = convolution(&g, &integers(&x), &whole);
-            assert_eq!(partial(kernel, &product, &codes, want.len(), 1), want, "{} {g:?}", kernel.name());
+            for (shift, count, planes) in [(0, 1, 1), (6, 1, 1), (0, 2, 1), (0, 1, 2), (3, 2, 2)] {
+                let shape = shape_of(&g);
+                let (packed, w) = digits(&shape, Pattern::Random(3), count);
+                let means = means(g.channels_out);
+                let epilogue = Epilogue { means: means.clone(), shift, ..plain(g.channels_out) };
+                let limbs = packed.unwrap();
+                let product = Product::new(shape.clone(), Weights::OutputFirst(&limbs), &epilogue, 8 * planes + 7);
+                let (product, mean) = (product.unwrap(), |i: usize| means[i / shape.depth()]);
+                let (images, len) = (2, g.input[0] * g.input[1] * g.channels_in);
+                let clipping = ToCodes { zero_point: 100 << (8 * (planes - 1)), planes };
+                let whole: Vec<i64> = w.iter().enumerate().map(|(i, w)| (w << shift) + mean(i)).collect();
+                for rare in [30, usize::MAX] {
+                    let x = integers_beyond(Pattern::Random(9), images * len, rare, &clipping);
+                    let (mut codes, ranges) = (Codes::default(), Codes::ranges(kernel, &x, len, 1));
+                    let size = [images, g.input[0], g.input[1], g.channels_in];
+                    codes.clip_images(kernel, &x, size, g.pads, &ranges, &clipping, 1);
+                    assert_eq!(codes.beyond().is_empty(), rare == usize::MAX);
+                    let want: Vec<i64> = x.chunks(len).flat_map(|x| convolution(&g, &integers(x), &whole)).collect();
+                    check(kernel, &product, &codes, &want, &format!("{shift} {count} {planes} {rare} {g:?}"));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn means_of_matrix_products_are_exact_at_the_ends() {
+    for kernel in available() {
+        for [m, n, k] in [[1, 1, 1], [5 * MR + 3, NR + 1, 131], [2, NR, 8200], [MR, 3, 33_200]] {
+            for zero_point in [0, 255] {
+                let means = vec![127; n];
+                let weights = [vec![127i8; n * k]];
+                let epilogue = Epilogue { means, ..plain(n) };
+                let product = Product::new(Shape::matmul(k, n), Weights::OutputFirst(&weights), &epilogue, 8).unwrap();
+                let x = vec![(255 - 2 * zero_point) as f32; m * k];
+                let mut codes = Codes::default();
+                codes.fill_rows(kernel, &x, k, &vec![unit_grid(zero_point, 1); m], 1);
+                let want = vec![254 * k as i64 * i64::from(255 - 2 * zero_point); m * n];
+                check(kernel, &product, &codes, &want, &format!("{m}x{n}x{k}"));
+                // The sums of 33,200 leave 32 bits, and are made in 64.
+                assert_eq!(product.makes_codes(kernel, &codes), k < 33_200);
+            }
         }
     }
 }
@@ -156,7 +191,8 @@ fn every_ending_includes_what_lies_beyond() {
             let (m, k, clipping) = (4 * MR + 9, 40, ToCodes { zero_point: 30, planes: 1 });
             let x = integers_beyond(Pattern::Random(4), m * k, 25, &clipping);
             let weights = [adversarial_i8(Pattern::Random(5), n * k)];
-            let epilogue = Epilogue { scales: vec![1e-4; n], bias: vec![0.3; n], activation, ..plain(n) };
+            let means = means(n);
+            let epilogue = Epilogue { scales: vec![1e-4; n], bias: vec![0.3; n], activation, means, ..plain(n) };
             let product = Product::new(Shape::matmul(k, n), Weights::OutputFirst(&weights), &epilogue, 15).unwrap();
             let mut codes = Codes::default();
             codes.clip_rows(kernel, &x, k, None, &clipping, 1);
@@ -183,7 +219,8 @@ fn codes_of_outputs_include_what_lies_beyond() {
             Err(words) => Weights::Depthwise(words),
         };
         let scale = if shape.is_depthwise() { 1e-6 } else { 1e-4 };
-        let epilogue = Epilogue { scales: vec![scale; n], bias: vec![1.0; n], activation, ..plain(n) };
+        let means = if shape.is_depthwise() { Vec::new() } else { means(n) };
+        let epilogue = Epilogue { scales: vec![scale; n], bias: vec![1.0; n], activation, means, ..plain(n) };
         let product = Product::new(shape, weights, &epilogue, 15).unwrap();
         let (len, clipping) = (g.input[0] * g.input[1] * g.channels_in, ToCodes { zero_point: 60, planes: 1 });
         let x = integers_beyond(Pattern::Random(6), 2 * len, 50, &clipping);
