@@ -177,6 +177,10 @@ pub struct Method {
     /// weights have fewer than eight bits]
     #[arg(long, value_name = "none|laplace|mse", value_parser = clip)]
     pub clip: Option<Clip>,
+    /// Weights about zero, or with a bias a channel beside their terms: symmetric or asymmetric [default: symmetric; of plans:
+    /// asymmetric where that pays]
+    #[arg(long, value_name = "symmetric|asymmetric", value_parser = symmetry)]
+    pub symmetry: Option<bool>,
     /// Clip activations, what lies beyond becoming a sparse integer part: none or laplace [default: none, or what the artefact
     /// states; of plans: laplace for rows of 8 bits]
     #[arg(long, value_name = "none|laplace", value_parser = activation_clip)]
@@ -191,7 +195,8 @@ impl Method {
     /// The first flag that was given of those that are matters of the expansion.
     pub fn given(&self) -> Option<&'static str> {
         let rounding = self.rounding.map(|_| "--rounding");
-        rounding.or(self.clip.map(|_| "--clip")).or(self.bias_correction.map(|_| "--bias-correction"))
+        let grid = self.clip.map(|_| "--clip").or(self.symmetry.map(|_| "--symmetry"));
+        rounding.or(grid).or(self.bias_correction.map(|_| "--bias-correction"))
     }
 }
 
@@ -227,6 +232,15 @@ pub(crate) fn rounding(text: &str) -> Result<Rounding, String> {
 
 pub(crate) fn clip(text: &str) -> Result<Clip, String> {
     Clip::named(text).ok_or_else(|| "is not none, laplace or mse".to_owned())
+}
+
+/// Whether weights are asymmetric.
+pub(crate) fn symmetry(text: &str) -> Result<bool, String> {
+    match text {
+        "symmetric" => Ok(false),
+        "asymmetric" => Ok(true),
+        _ => Err("is not symmetric or asymmetric".to_owned()),
+    }
 }
 
 fn correction(text: &str) -> Result<bool, String> {

@@ -70,6 +70,7 @@ fn load_alike(common: &Common, source: &fpxint_onnx::Model, path: &Path, precisi
         activations,
         rounding: precisions.method.rounding.unwrap_or_default(),
         clip: precisions.method.clip.unwrap_or_default(),
+        asymmetric: precisions.method.symmetry.unwrap_or_default(),
         activation_clip: precisions.method.activation_clip,
         means: planning::means(common, source, precisions.method.bias_correction == Some(true))?,
         attention: precisions.attention,

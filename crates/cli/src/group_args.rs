@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use fpxint::{Clip, Precision, Rounding};
 
-use crate::args::{Sizes, clip, precision, rounding};
+use crate::args::{Sizes, clip, precision, rounding, symmetry};
 
 /// Flags of workers within this process.
 #[derive(Debug, Clone, Default, Args)]
@@ -41,6 +41,9 @@ pub(crate) struct Basis {
     /// Clip weights, what lies beyond becoming a sparse integer part: none, laplace or mse [default: none]
     #[arg(long, value_name = "none|laplace|mse", value_parser = clip)]
     pub clip: Option<Clip>,
+    /// Weights about zero, or with a bias a channel beside their terms: symmetric or asymmetric [default: symmetric]
+    #[arg(long, value_name = "symmetric|asymmetric", value_parser = symmetry)]
+    pub symmetry: Option<bool>,
 }
 
 #[derive(Debug, Args)]

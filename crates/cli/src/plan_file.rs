@@ -51,6 +51,8 @@ struct Entry {
     rounding: Option<Rounding>,
     #[serde(default, deserialize_with = "clip")]
     clip: Option<Clip>,
+    #[serde(default, deserialize_with = "symmetry")]
+    symmetry: Option<bool>,
     #[serde(default, deserialize_with = "activation_clip")]
     activation_clip: Option<ActivationClip>,
 }
@@ -72,6 +74,12 @@ fn clip<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Clip>, D::E
     named.map(Some).ok_or_else(|| de::Error::custom(format!("`{text}` is not none, laplace or mse")))
 }
 
+/// Whether weights are asymmetric.
+fn symmetry<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    crate::args::symmetry(&text).map(Some).map_err(|what| de::Error::custom(format!("`{text}` {what}")))
+}
+
 fn activation_clip<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ActivationClip>, D::Error> {
     let text = String::deserialize(deserializer)?;
     let named = ActivationClip::named(&text);
@@ -86,6 +94,7 @@ impl Entry {
             activations: self.activations,
             rounding: self.rounding.unwrap_or(otherwise.rounding),
             clip: self.clip.unwrap_or(otherwise.clip),
+            asymmetric: self.symmetry.unwrap_or(otherwise.asymmetric),
             activation_clip: self.activation_clip.unwrap_or(otherwise.activation_clip),
         }
     }
@@ -145,7 +154,8 @@ pub(crate) fn write(path: &Path, plan: &Plan, names: &[&str], remark: &str) -> R
 
 /// A plan as a text, its layers in the order of `names`; `remark` explains it.
 pub fn text(plan: &Plan, names: &[&str], remark: &str) -> String {
-    let LayerPrecision { rounding, clip, activation_clip, .. } = plan.default;
+    let LayerPrecision { rounding, clip, asymmetric, activation_clip, .. } = plan.default;
+    let symmetry = |asymmetric| if asymmetric { "asymmetric" } else { "symmetric" };
     let pair = |p: LayerPrecision| format!("weights = \"{}\", activations = \"{}\"", p.weights, p.activations);
     let entry = |p: LayerPrecision| {
         let mut text = pair(p);
@@ -155,6 +165,9 @@ pub fn text(plan: &Plan, names: &[&str], remark: &str) -> String {
         if p.clip != clip {
             let _ = write!(text, ", clip = \"{}\"", p.clip);
         }
+        if p.asymmetric != asymmetric {
+            let _ = write!(text, ", symmetry = \"{}\"", symmetry(p.asymmetric));
+        }
         if p.activation_clip != activation_clip {
             let _ = write!(text, ", activation_clip = \"{}\"", p.activation_clip.name());
         }
@@ -162,8 +175,8 @@ pub fn text(plan: &Plan, names: &[&str], remark: &str) -> String {
     };
     let mut text = format!("# {remark}\nversion = {VERSION}\nbias_correction = {}\n", plan.corrected);
     let default = pair(plan.default);
-    let method =
-        format!("rounding = \"{rounding}\", clip = \"{clip}\", activation_clip = \"{}\"", activation_clip.name());
+    let grid = format!("clip = \"{clip}\", symmetry = \"{}\"", symmetry(asymmetric));
+    let method = format!("rounding = \"{rounding}\", {grid}, activation_clip = \"{}\"", activation_clip.name());
     let _ = write!(text, "default = {{ {default}, {method} }}\n\n[layers]\n");
     let listed = names.iter().filter_map(|name| plan.layers.get_key_value(*name));
     for (name, &precision) in listed {
@@ -194,7 +207,8 @@ mod tests {
     fn pair(weights: &str, activations: &str) -> LayerPrecision {
         let (weights, activations) = (weights.parse().unwrap(), activations.parse().unwrap());
         let activation_clip = ActivationClip::None;
-        LayerPrecision { weights, activations, rounding: Rounding::Nearest, clip: Clip::None, activation_clip }
+        let (rounding, clip) = (Rounding::Nearest, Clip::None);
+        LayerPrecision { weights, activations, rounding, clip, asymmetric: false, activation_clip }
     }
 
     #[test]

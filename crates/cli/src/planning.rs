@@ -72,8 +72,9 @@ impl Request<'_> {
     fn default(&self, rounding: Rounding) -> Result<LayerPrecision> {
         let precision = Precision::new(4, 2)?;
         let (rounding, clip) = (self.method.rounding.unwrap_or(rounding), self.method.clip.unwrap_or_default());
+        let asymmetric = self.method.symmetry.unwrap_or_default();
         let activation_clip = self.method.activation_clip.unwrap_or_default();
-        Ok(LayerPrecision { weights: precision, activations: precision, rounding, clip, activation_clip })
+        Ok(LayerPrecision { weights: precision, activations: precision, rounding, clip, asymmetric, activation_clip })
     }
 }
 
@@ -167,11 +168,13 @@ fn measured(
 ) -> Result<Vec<LayerOptions>> {
     let sizes = Sizes { batch: batch(&survey.macs), sequence: SEQUENCE };
     let runs = [inputs::synthetic(&survey.inputs, sizes, SEED)?];
-    let LayerPrecision { weights, activations, rounding, clip, activation_clip } = request.default(Rounding::Sum)?;
+    let LayerPrecision { weights, activations, rounding, clip, asymmetric, activation_clip } =
+        request.default(Rounding::Sum)?;
     let granularity = request.granularity;
-    let base = Settings { weights, activations, granularity, rounding, clip, activation_clip };
-    let Method { clip, activation_clip, .. } = request.method;
-    let measurement = Measurement { goal, base, clip, activation_clip, runs: &runs, means, threads: common.threads() };
+    let base = Settings { weights, activations, granularity, rounding, clip, asymmetric, activation_clip };
+    let Method { clip, symmetry: asymmetric, activation_clip, .. } = request.method;
+    let threads = common.threads();
+    let measurement = Measurement { goal, base, clip, asymmetric, activation_clip, runs: &runs, means, threads };
     let bar = progress::bar(common, "planning", model.layers().len());
     let layers = measurement.layers(model, &|done, _| bar.set_position(done as u64));
     bar.finish_and_clear();

@@ -158,6 +158,7 @@ fn precisions(
         granularity: args.granularity,
         rounding: args.method.rounding.unwrap_or_default(),
         clip: args.method.clip.unwrap_or_default(),
+        asymmetric: args.method.symmetry.unwrap_or_default(),
         activation_clip: args.method.activation_clip.unwrap_or_default(),
     };
     if args.weights.is_some() || args.activations.is_some() {

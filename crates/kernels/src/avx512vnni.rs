@@ -130,6 +130,7 @@ fn fused_of<const ROWS: usize, const STEPS: u8, const HALF: bool>(
     if out.has_beyond() {
         each_row!(ROWS, |R| acc[R] = out.with_beyond::<STEPS>(row + R, acc[R]));
     }
+    out.add_rank_one(row, &mut acc);
     let mut block = out.of_line(line);
     each_row!(ROWS, |R| block.finish::<STEPS>(row + R, acc[R]));
     out.seen(&block);

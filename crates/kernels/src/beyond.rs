@@ -219,16 +219,6 @@ impl Windows<'_> {
         self.rows * self.lines
     }
 
-    /// The bytes of every tap that count, output by output, in `plane`.
-    pub(crate) fn taps_of<'p>(&self, plane: &'p [u8]) -> impl Iterator<Item = impl Iterator<Item = &'p [u8]>> {
-        let Self { base, rows, row_stride, line_stride, taps, len, .. } = *self;
-        let output = move |i: usize| {
-            let start = base + i / rows * line_stride + i % rows * row_stride;
-            taps.iter().map(move |tap| &plane[start + tap..][..len])
-        };
-        (0..self.count()).map(output)
-    }
-
     /// Appends to `hits` what `beyond`, in order of place, adds to these rows.
     pub(crate) fn hits(&self, beyond: &[Beyond], hits: &mut Vec<Hit>) {
         let last = self.taps.iter().copied().max().unwrap_or(0);

@@ -163,6 +163,13 @@ pub(crate) fn by_parts<const L: usize, W>(
                 *sum = sum.wrapping_add(beyond);
             }
         }
+        if let Some((rows, columns)) = ending.rank_one {
+            for (sums, &row) in sums.iter_mut().zip(rows) {
+                for (sum, &column) in sums.iter_mut().zip(columns) {
+                    *sum = sum.wrapping_add(column.wrapping_mul(row as i32));
+                }
+            }
+        }
         end::<L>(&sums, ending);
     }
 }

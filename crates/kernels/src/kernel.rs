@@ -127,6 +127,8 @@ pub struct Ending<'a> {
     pub lanes: &'a mut Lanes,
     /// What is added to the sums first, modulo 2^32: as many rows as there are outputs'.
     pub beyond: Option<&'a [[i32; NR]]>,
+    /// A rank-one product that is added too: a factor an output row, and one a column.
+    pub rank_one: Option<(&'a [i64], &'a [i32; NR])>,
 }
 
 impl Ending<'_> {
@@ -144,7 +146,8 @@ impl Ending<'_> {
         };
         let place = Place { out, residual: self.place.residual.map(|residual| &residual[start..]), rows, ..self.place };
         let beyond = self.beyond.map(|beyond| &beyond[first..first + rows]);
-        Ending { grids, columns: self.columns, place, lanes: self.lanes, beyond }
+        let rank_one = self.rank_one.map(|(rows_of, columns)| (&rows_of[first..first + rows], columns));
+        Ending { grids, columns: self.columns, place, lanes: self.lanes, beyond, rank_one }
     }
 }
 
@@ -187,8 +190,6 @@ pub mod sealed {
         fn scatter(&self, hits: &[Hit], panel: &[i8], bits: u32, tile: &mut [[i32; NR]]);
         /// Adds the sum of the codes of every window, shifted left, to `totals`.
         fn totals(&self, windows: &Windows<'_>, plane: &[u8], bits: u32, totals: &mut [i64]);
-        /// `tile[r][c] = totals[r] * means[c]`, modulo 2^32.
-        fn rank_one(&self, totals: &[i64], means: &[i32; NR], tile: &mut [[i32; NR]]);
         /// Range of `x`.
         fn range(&self, x: &[f32]) -> Range;
         /// Largest value of every window; `finite` says that there is no NaN to keep.

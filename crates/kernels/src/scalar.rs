@@ -87,10 +87,6 @@ impl Routines for Scalar {
         bodies::sparse::totals(windows, plane, bits, totals);
     }
 
-    fn rank_one(&self, totals: &[i64], means: &[i32; NR], tile: &mut [[i32; NR]]) {
-        bodies::sparse::rank_one(totals, means, tile);
-    }
-
     fn range(&self, x: &[f32]) -> Range {
         bodies::range(x)
     }

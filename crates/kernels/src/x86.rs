@@ -58,9 +58,6 @@ macro_rules! x86_kernel {
             $crate::x86::x86_routine!(
                 totals(windows: &$crate::beyond::Windows<'_>, plane: &[u8], bits: u32, totals: &mut [i64]), $crate::bodies::sparse::totals, [$($feature),*]
             );
-            $crate::x86::x86_routine!(
-                rank_one(totals: &[i64], means: &[i32; $crate::NR], tile: &mut [[i32; $crate::NR]]), $crate::bodies::sparse::rank_one, [$($feature),*]
-            );
             $crate::x86::x86_routine!(range(x: &[f32]) -> $crate::Range, $crate::bodies::range, [$($feature),*]);
             $crate::x86::x86_routine!(
                 max_pool(line: &$crate::pool::Line<'_>, finite: bool, y: &mut [f32]), $crate::pool::max::<32>, [$($feature),*]

@@ -57,6 +57,8 @@ pub struct Options {
     pub rounding: Rounding,
     /// Which weights lie beyond the terms, where they are not yet a series.
     pub clip: Clip,
+    /// Whether weights that are not yet a series have a bias a channel beside the terms.
+    pub asymmetric: bool,
     /// How activations are clipped; for an artefact it replaces what is stated.
     pub activation_clip: Option<ActivationClip>,
     /// Means by which the biases of layers that are not yet series are corrected, by index.
@@ -89,6 +91,7 @@ impl Default for Options {
             granularity: Granularity::Channel,
             rounding: Rounding::Nearest,
             clip: Clip::None,
+            asymmetric: false,
             activation_clip: None,
             means: None,
             attention: None,
@@ -419,9 +422,9 @@ fn load_layer(source: &fpxint_onnx::Model, index: usize, options: &Options) -> R
         activations = activations.with_order(terms)?;
     }
     let weights = planned.map(|planned| planned.weights).or(options.weights).or(info.weights).unwrap_or(activations);
-    let Options { granularity, rounding, clip, .. } = *options;
+    let Options { granularity, rounding, clip, asymmetric, .. } = *options;
     let activation_clip = options.activation_clip.unwrap_or(info.activation_clip);
-    let base = Settings { weights, activations, granularity, rounding, clip, activation_clip };
+    let base = Settings { weights, activations, granularity, rounding, clip, asymmetric, activation_clip };
     let settings = plan.map_or(base, |plan| Settings { activations, ..plan.settings(&info.name, base) });
     let means = options.means.as_ref().and_then(|means| means.get(index)).filter(|_| info.weights.is_none());
     let expanded = match (&options.expansion, means) {

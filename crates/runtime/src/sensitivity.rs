@@ -34,6 +34,8 @@ pub struct Measurement<'a> {
     pub base: Settings,
     /// The clip of all weights; otherwise that of weights of few bits may be [`Clip::Mse`], and others have none.
     pub clip: Option<Clip>,
+    /// Whether all weights have a bias a channel; otherwise those have one of few bits, and those of eight where it pays.
+    pub asymmetric: Option<bool>,
     /// The clip of all activations; otherwise [`ActivationClip::Laplace`] where it commonly pays: of rows, in eight bits.
     pub activation_clip: Option<ActivationClip>,
     /// Inputs to run on, one set a run.
@@ -92,10 +94,14 @@ impl Measurement<'_> {
 
     fn weights(&self, source: &fpxint_onnx::Model, index: usize) -> Result<Vec<WeightOption>, Error> {
         let layer = source.layer(index)?;
-        let tried =
-            self.goal.weights().into_iter().flat_map(|weights| self.clips(weights).map(move |clip| (weights, clip)));
-        let options = tried.map(|(weights, clip)| {
-            let settings = Settings { weights, clip, ..self.base };
+        let mut tried = Vec::new();
+        for weights in self.goal.weights() {
+            for clip in self.clips(weights) {
+                let symmetries = self.symmetries(weights, &layer.geometry);
+                tried.extend(symmetries.map(|asymmetric| Settings { weights, clip, asymmetric, ..self.base }));
+            }
+        }
+        let options = tried.into_iter().map(|settings| {
             let expanded = expand_layer(&layer, &settings)?;
             let Weight::Float(floats) = &layer.weight else {
                 return Err(Error::Graph(format!("layer `{}` is expanded already", layer.name)));
@@ -116,6 +122,15 @@ impl Measurement<'_> {
         let has_room = Clip::Mse.obstacle(weights, self.base.granularity).is_none();
         let other = (may && has_room).then_some(Clip::Mse);
         [Some(self.clip.unwrap_or_default()), other].into_iter().flatten()
+    }
+
+    /// Whether to try weights with a bias and without. It costs nothing where it fits the bytes that hold the terms, and gains
+    /// nothing in depthwise layers, whose words hold twelve bits.
+    fn symmetries(&self, weights: Precision, geometry: &Geometry) -> impl Iterator<Item = bool> + use<> {
+        let is_tried = self.asymmetric.is_none() && !self.follows_rules() && !geometry.is_depthwise();
+        let (bits, sums) = (weights.total_bits(), matches!(self.goal, Goal::Products(_)));
+        let first = self.asymmetric.unwrap_or(is_tried && bits < 8);
+        [Some(first), (is_tried && bits == 8 && sums).then_some(true)].into_iter().flatten()
     }
 
     /// How the activations of a layer are clipped: those of images, and those of more bits, have little to gain.
@@ -172,6 +187,7 @@ fn weight_option(
         precision,
         rounding: settings.rounding,
         clip: settings.clip,
+        asymmetric: settings.asymmetric,
         bits: series.mean_bits(),
         width: series.width(precision.order()),
         variance: ratio(noise, power),
@@ -213,9 +229,9 @@ impl<'a> Bench<'a> {
 
     /// What a way to expand a layer's weights adds to the relative variance of the outputs.
     fn added(&mut self, index: usize, option: &WeightOption) -> Result<Option<f64>, Error> {
-        let WeightOption { precision: weights, rounding, clip, .. } = *option;
+        let WeightOption { precision: weights, rounding, clip, asymmetric, .. } = *option;
         let base = self.measurement.base;
-        let settings = Settings { weights, activations: self.fine, rounding, clip, ..base };
+        let settings = Settings { weights, activations: self.fine, rounding, clip, asymmetric, ..base };
         let means = self.measurement.means.get(index);
         let expanded = expand_corrected(&self.source.layer(index)?, &settings, means)?;
         let effect = self.effect(index, pack(expanded, None, &Sharing::Alone)?.0)?;

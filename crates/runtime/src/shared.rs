@@ -115,15 +115,21 @@ pub(crate) fn terms(expanded: &ExpandedLayer, sharing: &Sharing) -> Result<Optio
 /// The product of some members: sums alone.
 fn product(name: &str, geometry: &Geometry, shape: &Shape, weight: BasisWeight, bits: u32) -> Result<Product, Error> {
     let channels = shape.channels_out;
-    let epilogue = Epilogue {
+    let mut epilogue = Epilogue {
         scales: vec![0.0; channels],
         bias: vec![0.0; channels],
-        means: Vec::new(),
+        means: weight.offsets.clone(),
         shift: weight.shift,
         activation: Activation::NONE,
     };
     let product = if shape.is_depthwise() {
-        let whole: Vec<i64> = weight.q.iter().map(|&q| i64::from(q)).collect();
+        let mut whole: Vec<i64> = weight.q.iter().map(|&q| i64::from(q)).collect();
+        if !weight.offsets.is_empty() {
+            // Every channel has a window of its own, so the bias is part of the weight.
+            let each = weight.q.iter().enumerate();
+            whole = each.map(|(i, &q)| weight.whole(i / shape.depth(), q)).collect();
+            (epilogue.means, epilogue.shift) = (Vec::new(), 0);
+        }
         Product::new(shape.clone(), Weights::Depthwise(&balanced_words(&whole)), &epilogue, bits)
     } else {
         let limbs = balanced_limbs(&weight.q, limb_count(weight.width));

@@ -28,7 +28,9 @@ struct Report {
 pub(crate) fn run(common: &Common, args: &Basis) -> Result<Outcome> {
     let model = engine::read(common, &args.model)?;
     let file = args.model.display();
-    if model.is_artefact() && (args.weights.is_some() || args.rounding.is_some() || args.clip.is_some()) {
+    if model.is_artefact()
+        && (args.weights.is_some() || args.rounding.is_some() || args.clip.is_some() || args.symmetry.is_some())
+    {
         bail!("{file} is expanded already: its terms are what they are");
     }
     ensure!(!model.layers().is_empty(), "{file} has no layers to expand");
@@ -39,6 +41,7 @@ pub(crate) fn run(common: &Common, args: &Basis) -> Result<Outcome> {
         granularity: Granularity::Channel,
         rounding: args.rounding.unwrap_or_default(),
         clip: args.clip.unwrap_or_default(),
+        asymmetric: args.symmetry.unwrap_or_default(),
         activation_clip: ActivationClip::None,
     };
     let bar = progress::bar(common, "expanding", model.layers().len());
@@ -76,6 +79,11 @@ fn basis_layer(layer: ExpandedLayer, term: u32) -> FloatLayer {
         series.saturation().into_iter().for_each(|(i, s)| digits[i] += s);
     }
     let scales = series.value_scales(term);
-    let weight = digits.iter().zip(scales).map(|(&digit, scale)| digit as f32 * scale).collect();
+    let mut weight: Vec<f32> = digits.iter().zip(scales).map(|(&digit, scale)| digit as f32 * scale).collect();
+    let asymmetry = series.bias();
+    if term == 1 && !asymmetry.is_empty() {
+        let (channels, last) = (series.channels(), asymmetry.len() - 1);
+        weight.iter_mut().enumerate().for_each(|(i, w)| *w += asymmetry[channels.of(i).min(last)]);
+    }
     FloatLayer { weight, bias }
 }

@@ -147,6 +147,7 @@ fn examine(args: &Inspect, model: &Model, planned: Option<&Planned>, index: usiz
         granularity: Granularity::Channel,
         rounding: args.method.rounding.unwrap_or_default(),
         clip: args.method.clip.unwrap_or_default(),
+        asymmetric: args.method.symmetry.unwrap_or_default(),
         activation_clip: args.method.activation_clip.unwrap_or(info.activation_clip),
     };
     if let Some(planned) = planned {

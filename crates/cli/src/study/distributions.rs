@@ -83,7 +83,13 @@ fn rows(figure: &mut Figure, distribution: Distribution, x: &[f32], precision: P
     let beyond = beyond(x, precision);
     let mut unclipped = f64::NAN;
     for clip in CLIPS {
-        let method = Method { precision, granularity: Granularity::Channel, rounding: Rounding::Nearest, clip };
+        let method = Method {
+            precision,
+            granularity: Granularity::Channel,
+            rounding: Rounding::Nearest,
+            clip,
+            asymmetric: false,
+        };
         let series = expand_tensor_by("tensor", x, &[SIDE, SIDE], 0, &method)?;
         let share = series.saturation().len() as f64 / x.len() as f64;
         let error = relative_error(x, &series, precision.order())?;

@@ -87,7 +87,14 @@ pub(super) struct Trial<'a> {
 /// Precisions of a layer whose weights are rounded to the nearest and not clipped.
 pub(super) fn plain(weights: Precision, activations: Precision) -> LayerPrecision {
     let activation_clip = Default::default();
-    LayerPrecision { weights, activations, rounding: Rounding::Nearest, clip: Clip::None, activation_clip }
+    LayerPrecision {
+        weights,
+        activations,
+        rounding: Rounding::Nearest,
+        clip: Clip::None,
+        asymmetric: false,
+        activation_clip,
+    }
 }
 
 /// `int<bits>x<terms>`.

@@ -235,7 +235,8 @@ impl Integers<'_> {
         for (i, weights) in keys.enumerate() {
             let columns = columns(&head.key_sums[i], &head.key_scales[i]);
             let place = place(&mut scores[i * NR..], panels * NR, [rows, NR]);
-            let ending = Ending { grids: Grids::Same(&grid), columns, place, lanes: &mut lanes, beyond: None };
+            let ending =
+                Ending { grids: Grids::Same(&grid), columns, place, lanes: &mut lanes, beyond: None, rank_one: None };
             self.call.kernel.fused(&[Partial { lines, weights, raise: 0 }], ending);
         }
     }
@@ -275,7 +276,14 @@ impl Integers<'_> {
         for (i, weights) in values.enumerate() {
             let columns = columns(&[0; NR], &[1.0; NR]);
             let place = place(&mut y[i * NR..], stride, [rows, NR.min(width - i * NR)]);
-            let ending = Ending { grids: Grids::Each(&block.grids), columns, place, lanes: &mut lanes, beyond: None };
+            let ending = Ending {
+                grids: Grids::Each(&block.grids),
+                columns,
+                place,
+                lanes: &mut lanes,
+                beyond: None,
+                rank_one: None,
+            };
             self.call.kernel.fused(&[Partial { lines, weights, raise: 0 }], ending);
         }
     }

@@ -125,6 +125,8 @@ pub(super) struct Panel<'a> {
     rows: usize,
     /// What is added to the sums first, of [`NR`] channels a row; null where nothing is.
     beyond: *const i32,
+    /// Factors of a rank-one product that is added too, if any.
+    rank_one: Option<(&'a [i64], &'a [i32; NR])>,
     /// Range so far.
     smallest: [__m512; VECTORS],
     largest: [__m512; VECTORS],
@@ -135,7 +137,7 @@ impl<'a> Panel<'a> {
     #[inline]
     #[target_feature(enable = "avx512f")]
     pub(super) fn new<const STEPS: u8>(ending: &mut Ending<'a>) -> Self {
-        let Ending { grids, columns, place, lanes, beyond } = ending;
+        let Ending { grids, columns, place, lanes, beyond, rank_one } = ending;
         let (rows, width) = (place.rows, place.width);
         let last = rows.saturating_sub(1);
         let end = last * place.stride + last / place.line * place.skip + width;
@@ -178,6 +180,7 @@ impl<'a> Panel<'a> {
             inv: _mm512_set1_ps(coded.map_or(0.0, |grid| grid.inv)),
             residual: place.residual.map_or(std::ptr::null(), <[f32]>::as_ptr),
             beyond: beyond.map_or(std::ptr::null(), |beyond| beyond.as_ptr().cast()),
+            rank_one: *rank_one,
             stride: place.stride,
             line: place.line,
             skip: place.skip,
@@ -257,6 +260,20 @@ impl<'a> Panel<'a> {
         let ordered = STEPS & DEPTHWISE == 0 || STEPS & CODES == 0;
         let [low, high] = if ordered { [low, high] } else { quads([low, high]) };
         [_mm512_add_epi32(a, low), _mm512_add_epi32(b, high)]
+    }
+
+    /// Adds a rank-one product to the sums of `rows` rows from `first` on, where there is one.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    pub(super) fn add_rank_one(&self, first: usize, sums: &mut [[__m512i; VECTORS]]) {
+        let Some((rows, columns)) = self.rank_one else { return };
+        let columns = [integers(columns, 0), integers(columns, 1)];
+        for (sums, &row) in sums.iter_mut().zip(&rows[first..]) {
+            let row = _mm512_set1_epi32(row as i32);
+            for (sum, column) in sums.iter_mut().zip(columns) {
+                *sum = _mm512_add_epi32(*sum, _mm512_mullo_epi32(column, row));
+            }
+        }
     }
 
     /// 16 outputs, which the range then includes. Those beyond the width are 0, or the least there is.
@@ -392,10 +409,16 @@ fn in_quads([a, b]: [__m512; 2]) -> [__m512; 2] {
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn zero(columns: &Columns<'_>, grid: &RowGrid, v: usize) -> __m512i {
-    let sums = &columns.sums[16 * v..][..16];
-    // SAFETY: `sums` is 16 i32.
-    let sums = unsafe { _mm512_loadu_si512(sums.as_ptr().cast()) };
-    _mm512_mullo_epi32(sums, _mm512_set1_epi32(grid.zero_point))
+    _mm512_mullo_epi32(integers(columns.sums, v), _mm512_set1_epi32(grid.zero_point))
+}
+
+/// 16 of a panel's integers.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn integers(of: &[i32; NR], v: usize) -> __m512i {
+    let of = &of[16 * v..][..16];
+    // SAFETY: `of` is 16 i32.
+    unsafe { _mm512_loadu_si512(of.as_ptr().cast()) }
 }
 
 /// 16 of a panel's values.

@@ -106,40 +106,65 @@ pub(crate) fn scatter(hits: &[Hit], panel: &[i8], bits: u32, tile: &mut [[i32; N
 /// Adds the sum of the codes of every window, shifted left by `bits`, to `totals`.
 #[inline(always)]
 pub(crate) fn totals(windows: &Windows<'_>, plane: &[u8], bits: u32, totals: &mut [i64]) {
-    for (total, taps) in totals.iter_mut().zip(windows.taps_of(plane)) {
-        *total += taps.map(sum_of_codes).sum::<i64>() << bits;
+    let Windows { base, rows, row_stride, line_stride, taps, len, .. } = *windows;
+    let overlap = row_stride > 0 && row_stride < len && len.is_multiple_of(row_stride);
+    for (line, totals) in totals.chunks_mut(rows).enumerate() {
+        for tap in taps {
+            let codes = &plane[base + line * line_stride + tap..];
+            if !overlap {
+                for (row, total) in totals.iter_mut().enumerate() {
+                    *total += i64::from(sum_of_codes(&codes[row * row_stride..][..len])) << bits;
+                }
+                continue;
+            }
+            // Windows that overlap by whole strides are differences of the sums of these.
+            let (strides, mut sum) = (len / row_stride, 0);
+            for at in 0..rows + strides - 1 {
+                if let Some(total) = totals.get_mut(at) {
+                    *total -= sum << bits;
+                }
+                sum += i64::from(sum_of_codes(&codes[at * row_stride..][..row_stride]));
+                if at + 1 >= strides {
+                    totals[at + 1 - strides] += sum << bits;
+                }
+            }
+        }
     }
 }
 
 /// The sum of bytes.
 #[inline(always)]
-fn sum_of_codes(codes: &[u8]) -> i64 {
+fn sum_of_codes(codes: &[u8]) -> u32 {
     /// Pairs of bytes of a vector, and vectors whose sums fit 16 bits.
     const PAIRS: usize = 32;
     const VECTORS: usize = 128;
+    /// The even bytes of a word.
+    const EVEN: u64 = 0x00ff_00ff_00ff_00ff;
+    let (vectors, rest) = codes.as_chunks::<{ 2 * PAIRS }>();
     let mut total = 0;
-    for codes in codes.chunks(2 * PAIRS * VECTORS) {
-        let (vectors, rest) = codes.as_chunks::<{ 2 * PAIRS }>();
+    for vectors in vectors.chunks(VECTORS) {
         let mut lanes = [0u16; PAIRS];
         for vector in vectors {
             let (pairs, _) = vector.as_chunks::<2>();
-            for (lane, &pair) in lanes.iter_mut().zip(pairs) {
-                let pair = u16::from_le_bytes(pair);
-                *lane += (pair & 0xff) + (pair >> 8);
+            for c in 0..PAIRS {
+                let pair = u16::from_le_bytes(pairs[c]);
+                lanes[c] += (pair & 0xff) + (pair >> 8);
             }
         }
-        total += lanes.iter().map(|&lane| u32::from(lane)).sum::<u32>();
-        total += rest.iter().map(|&code| u32::from(code)).sum::<u32>();
-    }
-    i64::from(total)
-}
-
-/// `tile[r][c] = totals[r] * means[c]`, modulo 2^32.
-#[inline(always)]
-pub(crate) fn rank_one(totals: &[i64], means: &[i32; NR], tile: &mut [[i32; NR]]) {
-    for (row, &total) in tile.iter_mut().zip(totals) {
-        for (sum, &mean) in row.iter_mut().zip(means) {
-            *sum = mean.wrapping_mul(total as i32);
+        for lane in lanes {
+            total += u32::from(lane);
         }
     }
+    // Four sums of 16 bits in a word, and the sum of these in its highest.
+    let (words, rest) = rest.as_chunks::<8>();
+    let mut pairs = 0u64;
+    for &word in words {
+        let word = u64::from_le_bytes(word);
+        pairs += (word & EVEN) + ((word >> 8) & EVEN);
+    }
+    total += (pairs.wrapping_mul(0x0001_0001_0001_0001) >> 48) as u32;
+    for &code in rest {
+        total += u32::from(code);
+    }
+    total
 }

@@ -306,8 +306,8 @@ impl<'a> Call<'a> {
     /// The products of a layer, added up in i32, and their epilogue.
     pub(super) fn fused(&self, rows: Rows, panel: usize, place: Place<'_>, (lanes, beside): (&mut Lanes, &mut Beside)) {
         let grids = self.codes.grids(rows.image, rows.first, rows.rows * rows.lines);
-        let beyond = self.added(rows, panel, beside);
-        let ending = Ending { grids, columns: self.columns(panel), place, lanes, beyond };
+        let (beyond, rank_one) = self.added(rows, panel, beside);
+        let ending = Ending { grids, columns: self.columns(panel), place, lanes, beyond, rank_one };
         // Arrays by the number of pairs, which is that of limbs by limbs: nothing is allocated here.
         macro_rules! by_count {
             ($fused:ident, $part:path, [$($count:literal)*]) => {

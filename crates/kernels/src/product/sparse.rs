@@ -5,6 +5,9 @@ use crate::beyond::{Beside, Hit, Run, Windows};
 use crate::kernel::{MR, NR, WideTile};
 use crate::panels::{Packed, panel_len};
 
+/// Rows of what lies beyond the codes, and factors of rows and columns.
+type Added<'a> = (Option<&'a [[i32; NR]]>, Option<(&'a [i64], &'a [i32; NR])>);
+
 impl Call<'_> {
     /// The products of what lies beyond the codes of a run's windows, the sums over its windows, and the buffer of sums.
     fn run<'s>(&self, rows: Rows, panel: usize, beside: &'s mut Beside) -> Run<'s> {
@@ -46,24 +49,20 @@ impl Call<'_> {
         hits.for_each(|hit| totals[hit.row] += i64::from(hit.delta));
     }
 
-    /// What is added to the products, modulo 2^32, one row an output row of the run; `None` where all are 0.
-    pub(super) fn added<'s>(&self, rows: Rows, panel: usize, beside: &'s mut Beside) -> Option<&'s [[i32; NR]]> {
-        let no_means = self.product.means.is_empty();
-        if self.codes.beyond().is_empty() && no_means {
-            return None;
+    /// What is added to the products, modulo 2^32: what lies beyond the codes, one row an output row of the run, and the factors
+    /// of the rank-one product with the means.
+    pub(super) fn added<'s>(&'s self, rows: Rows, panel: usize, beside: &'s mut Beside) -> Added<'s> {
+        if self.codes.beyond().is_empty() && self.product.means.is_empty() {
+            return (None, None);
         }
         let (hits, totals, tile) = self.run(rows, panel, beside);
-        if hits.is_empty() && no_means {
-            return None;
+        let rank_one = self.product.narrow_means.get(panel).map(|means| (totals, means));
+        if hits.is_empty() {
+            return (None, rank_one);
         }
         let shape = &self.product.shape;
-        if no_means {
-            tile.clear();
-        }
+        tile.clear();
         tile.resize(rows.rows * rows.lines, [0; NR]);
-        if let Some(means) = self.product.narrow_means.get(panel) {
-            self.kernel.rank_one(totals, means, tile);
-        }
         match self.packed {
             Packed::Limbs(limbs) => {
                 for (limb, panels) in limbs.iter().enumerate() {
@@ -79,7 +78,7 @@ impl Call<'_> {
                 }
             }
         }
-        Some(tile)
+        (Some(tile), rank_one)
     }
 
     /// Adds what lies beyond the codes to complete sums; returns the sum over the window of every row, where weights have means.

@@ -12,12 +12,19 @@ use crate::{array, bits, feed, load, models, options};
 fn pair(weights: &str, activations: &str) -> LayerPrecision {
     let (weights, activations) = (weights.parse().unwrap(), activations.parse().unwrap());
     let activation_clip = ActivationClip::None;
-    LayerPrecision { weights, activations, rounding: Rounding::Nearest, clip: Clip::None, activation_clip }
+    LayerPrecision {
+        weights,
+        activations,
+        rounding: Rounding::Nearest,
+        clip: Clip::None,
+        asymmetric: false,
+        activation_clip,
+    }
 }
 
 fn base() -> Settings {
-    let LayerPrecision { weights, activations, rounding, clip, activation_clip } = pair("int4x2", "int4x2");
-    Settings { weights, activations, granularity: Granularity::Channel, rounding, clip, activation_clip }
+    let LayerPrecision { weights, activations, rounding, clip, asymmetric, activation_clip } = pair("int4x2", "int4x2");
+    Settings { weights, activations, granularity: Granularity::Channel, rounding, clip, asymmetric, activation_clip }
 }
 
 #[test]
@@ -26,8 +33,16 @@ fn measurements_do_not_depend_on_threads_and_plans_keep_their_limit() {
         let runs = [feed(input, array(&[&[2], &shape[..]].concat(), 0.377))];
         let goal = Goal::Products(1.3);
         let measured = |threads| {
-            let measurement =
-                Measurement { goal, base: base(), clip: None, activation_clip: None, runs: &runs, means: &[], threads };
+            let measurement = Measurement {
+                goal,
+                base: base(),
+                clip: None,
+                asymmetric: None,
+                activation_clip: None,
+                runs: &runs,
+                means: &[],
+                threads,
+            };
             measurement.layers(&source, &|_, _| {}).unwrap()
         };
         let layers = measured(1);
@@ -52,8 +67,16 @@ fn expected_errors_are_those_that_layers_have() {
     for (source, input, shape) in models() {
         let runs = [feed(input, array(&[&[2], &shape[..]].concat(), 0.377))];
         let goal = Goal::Tolerance(0.1);
-        let measurement =
-            Measurement { goal, base: base(), clip: None, activation_clip: None, runs: &runs, means: &[], threads: 1 };
+        let measurement = Measurement {
+            goal,
+            base: base(),
+            clip: None,
+            asymmetric: None,
+            activation_clip: None,
+            runs: &runs,
+            means: &[],
+            threads: 1,
+        };
         let layers = measurement.layers(&source, &|_, _| {}).unwrap();
         for (index, options) in layers.iter().enumerate() {
             let layer = source.layer(index).unwrap();
