@@ -34,7 +34,8 @@ pub struct Measurement<'a> {
     pub base: Settings,
     /// The clip of all weights; otherwise that of weights of few bits may be [`Clip::Mse`], and others have none.
     pub clip: Option<Clip>,
-    /// Whether all weights have a bias a channel; otherwise those have one of few bits, and those of eight where it pays.
+    /// Whether all weights have a bias a channel; otherwise those of few bits have one, and those of eight in matrix products where
+    /// it pays.
     pub asymmetric: Option<bool>,
     /// The clip of all activations; otherwise [`ActivationClip::Laplace`] where it commonly pays: of rows, in eight bits.
     pub activation_clip: Option<ActivationClip>,
@@ -124,16 +125,17 @@ impl Measurement<'_> {
         [Some(self.clip.unwrap_or_default()), other].into_iter().flatten()
     }
 
-    /// Whether to try weights with a bias and without. It costs nothing where it fits the bytes that hold the terms, and gains
-    /// nothing in depthwise layers, whose words hold twelve bits.
+    /// Whether to try weights with a bias and without. It costs nothing where it fits the bytes that hold the terms; convolutions
+    /// of eight bits gain no more by it than by other uses of the time.
     fn symmetries(&self, weights: Precision, geometry: &Geometry) -> impl Iterator<Item = bool> + use<> {
-        let is_tried = self.asymmetric.is_none() && !self.follows_rules() && !geometry.is_depthwise();
-        let (bits, sums) = (weights.total_bits(), matches!(self.goal, Goal::Products(_)));
-        let first = self.asymmetric.unwrap_or(is_tried && bits < 8);
-        [Some(first), (is_tried && bits == 8 && sums).then_some(true)].into_iter().flatten()
+        let is_tried = self.asymmetric.is_none() && !self.follows_rules();
+        let may_pay = matches!((geometry, self.goal), (Geometry::MatMul(_), Goal::Products(_)));
+        let first = self.asymmetric.unwrap_or(is_tried && weights.total_bits() < 8);
+        [Some(first), (is_tried && may_pay && weights.total_bits() == 8).then_some(true)].into_iter().flatten()
     }
 
-    /// How the activations of a layer are clipped: those of images, and those of more bits, have little to gain.
+    /// How the activations of a layer are clipped: those of images, and those of more bits, have little to gain. What rows of real
+    /// tokens gain, synthetic ones do not show.
     fn activation_clip(&self, precision: Precision, geometry: &Geometry) -> ActivationClip {
         let pays = matches!(geometry, Geometry::MatMul(_)) && precision.total_bits() <= 8 && !self.follows_rules();
         self.activation_clip.unwrap_or(if pays { ActivationClip::Laplace } else { ActivationClip::None })
@@ -187,7 +189,7 @@ fn weight_option(
         precision,
         rounding: settings.rounding,
         clip: settings.clip,
-        asymmetric: settings.asymmetric,
+        asymmetric: !series.offsets().is_empty(),
         bits: series.mean_bits(),
         width: series.width(precision.order()),
         variance: ratio(noise, power),
@@ -244,26 +246,28 @@ impl<'a> Bench<'a> {
             self.wanted = self.measurement.runs.iter().map(|run| self.model.run(run)).collect::<Result<_, _>>()?;
         }
         let layer = self.source.layer(index)?;
-        let base = Settings { granularity: Granularity::Channel, clip: Clip::None, ..self.measurement.base };
-        let coarse_weights = Settings { weights: self.coarse, activations: self.fine, ..base };
-        let activation_clip = activations.map_or(base.activation_clip, |option| option.clip);
-        let coarse_activations = Settings { weights: self.fine, activations: self.coarse, activation_clip, ..base };
-        let of_activations = activations.map_or(0.0, |option| option.variance);
-        let expanded = expand_corrected(&layer, &coarse_weights, self.measurement.means.get(index))?;
+        let settings = Settings { weights: self.coarse, activations: self.fine, ..self.base() };
+        let expanded = expand_corrected(&layer, &settings, self.measurement.means.get(index))?;
         let of_weights = match &layer.weight {
-            Weight::Float(floats) => weight_option(&layer.name, floats, &expanded.weight, &coarse_weights)?.variance,
+            Weight::Float(floats) => weight_option(&layer.name, floats, &expanded.weight, &settings)?.variance,
             Weight::Series(_) => 0.0,
         };
-        let mut gains = [1.0; 2];
-        let made = [(expanded, of_weights), (expand_layer(&layer, &coarse_activations)?, of_activations)];
-        for (gain, (expanded, variance)) in gains.iter_mut().zip(made) {
-            let effect = self.effect(index, pack(expanded, None, &Sharing::Alone)?.0)?;
-            // A layer without an error, or without outputs to tell, is no more than any other.
-            if variance > 0.0 && effect.is_finite() {
-                *gain = effect / variance;
-            }
-        }
-        Ok(gains)
+        let weights = self.effect(index, pack(expanded, None, &Sharing::Alone)?.0)?;
+        let clip = activations.map_or(settings.activation_clip, |option| option.clip);
+        let settings = Settings { weights: self.fine, activations: self.coarse, activation_clip: clip, ..self.base() };
+        let expanded = expand_layer(&layer, &settings)?;
+        let of_activations = activations.map_or(0.0, |option| option.variance);
+        let activations = self.effect(index, pack(expanded, None, &Sharing::Alone)?.0)?;
+        // A layer without an error, or without outputs to tell, is no more than any other.
+        let gain = |[effect, variance]: [f64; 2]| {
+            if variance > 0.0 && effect.is_finite() { effect / variance } else { 1.0 }
+        };
+        Ok([[weights, of_weights], [activations, of_activations]].map(gain))
+    }
+
+    /// How layers are expanded while gains are measured.
+    fn base(&self) -> Settings {
+        Settings { granularity: Granularity::Channel, clip: Clip::None, ..self.measurement.base }
     }
 
     /// Relative variance of the outputs with another layer in the place of `index`.

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! * products: the least sum of `added` with at most so many products, a product being one of eight bits everywhere. Products
-//!   beyond the first are counted by multiply-accumulates or by time, whichever share is larger.
+//!   beyond the first are counted by multiply-accumulates or by time, whichever share is larger, and the rank-one products of
+//!   asymmetric weights by time.
 //! * bits: the least sum of `added` with at most so many bits a weight in the mean.
 //! * stopping rules of the paper: terms of `X` bits for weights until `scale_n 2^X < 1e-2` and for activations until the largest
 //!   error is below 1e-4, or as many as run; the first and the last layer in eight bits.
@@ -39,6 +40,10 @@ const MOST_BITS: u32 = 24;
 
 /// How long a multiply-accumulate of a depthwise layer takes, in those of another.
 const DEPTHWISE_TIME: f64 = 12.0;
+
+/// How long a rank-one product takes, in products of the layer: its sums, over the output channels and the kernel's columns; adding
+/// it, over the depth of a window; and for every row of the kernel, over depth and channels.
+const RANK_ONE_TIME: [f64; 3] = [7.0, 10.0, 500.0];
 
 /// Grain of products and of mean bits in the choice of the least error.
 const PRODUCTS_UNIT: f64 = 2e-5;
@@ -148,6 +153,8 @@ pub struct Way {
     pub bits: f64,
     /// Integer products relative to one 8-bit product.
     pub products: u32,
+    /// What the rank-one product of asymmetric weights takes, relative to one 8-bit product.
+    pub rank_one: f64,
     /// Expected relative error of the layer's output.
     pub error: f64,
     /// Largest relative error that the layer can have, of any output for any input: relative to `|w|_1 max|a|`.
@@ -168,6 +175,21 @@ impl LayerOptions {
         self.macs as f64 * if self.geometry.is_depthwise() { DEPTHWISE_TIME } else { 1.0 }
     }
 
+    /// What the rank-one product of asymmetric weights takes beside one product, as a share of it: nothing where the bytes of the
+    /// terms have room for the bias.
+    fn rank_one(&self, w: &WeightOption) -> f64 {
+        if !w.asymmetric || !w.width.is_multiple_of(8) || self.geometry.is_depthwise() {
+            return 0.0;
+        }
+        let (depth, channels) = (self.geometry.depth() as f64, self.geometry.channels_out() as f64);
+        let [rows, columns] = match &self.geometry {
+            Geometry::Conv(g) => g.kernel.map(|size| size as f64),
+            Geometry::MatMul(_) => [1.0; 2],
+        };
+        let [sums, adding, starting] = RANK_ONE_TIME;
+        adding / depth + sums / (channels * columns) + starting * rows / (depth * channels)
+    }
+
     fn way(&self, w: &WeightOption, a: &ActivationOption) -> Way {
         // A range is at most twice the largest magnitude, so half a step is at most this much of it.
         let half_step = 1.0 / a.precision.code_max() as f64;
@@ -182,6 +204,7 @@ impl LayerOptions {
             },
             bits: w.bits,
             products: ExpandedLayer::products(&self.geometry, w.width, a.precision),
+            rank_one: self.rank_one(w),
             error: (w.variance + a.variance).sqrt(),
             certified: w.certified + half_step * w.magnitude,
             added: w.added.unwrap_or(self.gains[0] * w.variance) + self.gains[1] * a.variance,
@@ -209,7 +232,7 @@ pub fn choose(layers: &[LayerOptions], goal: Goal) -> Result<Vec<Way>, Error> {
             let time: f64 = layers.iter().map(LayerOptions::time).sum();
             let cost = |layer: &LayerOptions, way: &Way| {
                 let (share, of_time) = (layer.macs as f64 / macs.max(1.0), layer.time() / time.max(1.0));
-                share + f64::from(way.products - 1) * share.max(of_time)
+                share + f64::from(way.products - 1) * share.max(of_time) + way.rank_one * of_time
             };
             within(layers, &ways, cost, limit, PRODUCTS_UNIT, "products")
         }
