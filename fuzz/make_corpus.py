@@ -128,6 +128,10 @@ def artefacts():
     heavy = model([helper.make_node("MatMul", ["x", "w"], ["y"])], {"w": values.T.copy()}, x=("n", 40))
     fpxint.quantize(heavy, CORPUS / "artefact" / "saturation", weights="int4x1", activations="int4x2", clip="mse")
     # As files from before have it, in INT32.
+    # Far from zero, so that a bias stands beside the terms and what lies beyond them.
+    off = model([helper.make_node("MatMul", ["x", "w"], ["y"])], {"w": values.T + np.float32(0.5)}, x=("n", 40))
+    ways = {"weights": "int4x1", "activations": "int4x2", "clip": "mse", "symmetry": "asymmetric"}
+    fpxint.quantize(off, CORPUS / "artefact" / "asymmetric", **ways)
     older = onnx.load_from_string((CORPUS / "artefact" / "saturation").read_bytes())
     (part,) = [a.sparse_tensor.values for node in older.graph.node for a in node.attribute if a.name == "sparse_value"]
     part.data_type = TensorProto.INT32

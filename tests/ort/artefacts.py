@@ -31,14 +31,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 import encoders
 
-# Precision, and the granularity of the scales where it is not one a channel.
-PRECISIONS = ("int4x2", "int4x3", "int2x3", "int8x1", "int8x2", "int4x1 group:16", "int2x3 group:8", "int8x1 group:32")
 # Goals of the planner, whose layers differ in their precisions.
 GOALS = ("target-products=1.5", "target-bits=5")
-# Precision, then flags: `group:` and a number is a granularity, `sum` a rounding, `mse` and `laplace` a clip.
+# Precision, then flags: `group:` and a number is a granularity, `sum` a rounding, `mse` and `laplace` a clip, `asymmetric` a symmetry.
 PRECISIONS = ("int4x2", "int4x3", "int2x3", "int8x1", "int8x2", "int4x1 group:16", "int2x3 group:8", "int8x1 group:32",
-              "int4x1 sum mse", "int2x4 laplace", "int2x2 mse")
-FLAGS = {"sum": "--rounding", "mse": "--clip", "laplace": "--clip"}
+              "int4x1 sum mse", "int2x4 laplace", "int2x2 mse", "int4x2 asymmetric", "int4x1 asymmetric mse", "int2x3 asymmetric")
+FLAGS = {"sum": "--rounding", "mse": "--clip", "laplace": "--clip", "asymmetric": "--symmetry"}
 ACTIVATIONS = "int8x2"
 TOLERANCE = 2e-3
 WEIGHT = re.compile(r"fpxint\d*/\d+/weight")

@@ -1,6 +1,6 @@
 //! The series of one array.
 
-use fpxint::{Centred, Clip, Error, Granularity, Method, Precision, Rounding, expand_centred};
+use fpxint::{Clip, Error, Granularity, Method, Precision, Rounding, Series, expand_tensor_by};
 use fpxint_kernels::with_default_floats;
 use ndarray::{ArrayD, IxDyn};
 use numpy::{PyArray, PyReadonlyArrayDyn};
@@ -14,7 +14,7 @@ const NAME: &str = "array";
 /// An array expanded into integer terms (theorem 1).
 #[pyclass(frozen)]
 pub(crate) struct Expansion {
-    made: Centred,
+    made: Series,
     shape: Vec<usize>,
     is_per_channel: bool,
 }
@@ -44,13 +44,13 @@ impl Expansion {
         let rounding = Rounding::named(rounding).ok_or_else(|| bad("rounding", rounding))?;
         let precision = Precision::new(precision.0, precision.1).map_err(|e| fault(py, e))?;
         let granularity = if axis.is_some() { Granularity::Channel } else { Granularity::Tensor };
-        let method = Method { precision, granularity, rounding, clip };
+        let method = Method { precision, granularity, rounding, clip, asymmetric };
         let view = array.as_array();
         let shape = view.shape().to_vec();
         let expand = || {
             let values: Vec<f32> = view.iter().copied().collect();
             let dims = if shape.is_empty() { &[1][..] } else { &shape };
-            expand_centred(NAME, &values, dims, axis.unwrap_or(0), &method, asymmetric)
+            expand_tensor_by(NAME, &values, dims, axis.unwrap_or(0), &method)
         };
         let made = py.detach(|| with_default_floats(expand)).map_err(|e| fault(py, e))?;
         Ok(Self { made, shape, is_per_channel: axis.is_some() })
@@ -58,34 +58,33 @@ impl Expansion {
 
     /// Bits per term and number of terms.
     fn precision(&self) -> (u32, u32) {
-        let precision = self.made.series().precision();
+        let precision = self.made.precision();
         (precision.bits(), precision.order())
     }
 
     /// Digits of a term, counted from 1: int8 in the shape of the array.
     fn term<'py>(&self, py: Python<'py>, term: u32) -> PyResult<Bound<'py, PyAny>> {
         self.check(py, term)?;
-        let digits = py.detach(|| self.made.series().term(term));
+        let digits = py.detach(|| self.made.term(term));
         self.shaped(py, digits)
     }
 
     /// Scales of a term: one, or one a channel.
     fn term_scales(&self, py: Python<'_>, term: u32) -> PyResult<Vec<f32>> {
         self.check(py, term)?;
-        Ok(self.made.series().term_scales(term))
+        Ok(self.made.term_scales(term))
     }
 
     /// One, or one a channel.
     fn bias(&self) -> Vec<f32> {
         let bias = self.made.bias();
-        let channels = if self.is_per_channel { self.made.series().channels().count } else { 1 };
-        if bias.len() == channels { bias.to_vec() } else { vec![bias[0]; channels] }
+        if bias.is_empty() { vec![0.0; self.made.scales().len()] } else { bias }
     }
 
     /// Indices in row-major order and integers in units of the first scale.
     fn saturation<'py>(&self, py: Python<'py>) -> (Bound<'py, PyAny>, Bound<'py, PyAny>) {
         let (places, integers): (Vec<i64>, Vec<i32>) =
-            self.made.series().saturation().into_iter().map(|(at, s)| (at as i64, s)).unzip();
+            self.made.saturation().into_iter().map(|(at, s)| (at as i64, s)).unzip();
         (PyArray::from_vec(py, places).into_any(), PyArray::from_vec(py, integers).into_any())
     }
 
@@ -99,7 +98,7 @@ impl Expansion {
     /// By channel, or one.
     fn bounds<'py>(&self, py: Python<'py>, terms: u32) -> PyResult<Bound<'py, PyAny>> {
         self.check(py, terms)?;
-        let channels = 0..self.made.series().channels().count;
+        let channels = 0..self.made.channels().count;
         let bounds = match self.is_per_channel {
             true => channels.map(|channel| self.made.bound(terms, channel)).collect(),
             false => vec![self.made.worst_bound(terms)],
@@ -110,7 +109,7 @@ impl Expansion {
 
 impl Expansion {
     fn check(&self, py: Python<'_>, terms: u32) -> PyResult<()> {
-        let order = self.made.series().precision().order();
+        let order = self.made.precision().order();
         if (1..=order).contains(&terms) {
             return Ok(());
         }

@@ -24,6 +24,7 @@ def test_artefacts_are_those_of_the_command(root, digits, tmp_path):
         ({}, []),
         ({"target_products": 1.5, "rounding": "sum"}, ["--target-products=1.5", "--rounding=sum"]),
         ({"weights": "int4x1", "clip": "mse", "exclude": "head"}, ["--weights=int4x1", "--clip=mse", "--exclude=head"]),
+        ({"weights": "int4x2", "symmetry": "asymmetric"}, ["--weights=int4x2", "--symmetry=asymmetric"]),
     ]
     for i, (arguments, flags) in enumerate(cases):
         ours, theirs = tmp_path / f"ours{i}.onnx", tmp_path / f"theirs{i}.onnx"

@@ -13,6 +13,7 @@ use crate::ensemble::Ensemble;
 use crate::group_args::{Basis, PlanWorkers, Workers};
 use crate::limits::LimitFlags;
 use crate::progress::Watch;
+use crate::values::{activation_clip, clip, correction, granularity, rounding, symmetry};
 
 static VERSION: LazyLock<String> = LazyLock::new(|| {
     let kernels: Vec<_> = fpxint_kernels::available().iter().map(|k| k.name()).collect();
@@ -224,46 +225,6 @@ pub struct Planning {
         conflicts_with_all = ["weights", "activations", "tolerance", "target_products", "target_bits"]
     )]
     pub stopping_rules: Option<u32>,
-}
-
-pub(crate) fn rounding(text: &str) -> Result<Rounding, String> {
-    Rounding::named(text).ok_or_else(|| "is not nearest or sum".to_owned())
-}
-
-pub(crate) fn clip(text: &str) -> Result<Clip, String> {
-    Clip::named(text).ok_or_else(|| "is not none, laplace or mse".to_owned())
-}
-
-/// Whether weights are asymmetric.
-pub(crate) fn symmetry(text: &str) -> Result<bool, String> {
-    match text {
-        "symmetric" => Ok(false),
-        "asymmetric" => Ok(true),
-        _ => Err("is not symmetric or asymmetric".to_owned()),
-    }
-}
-
-fn correction(text: &str) -> Result<bool, String> {
-    match text {
-        "none" => Ok(false),
-        "synthetic" => Ok(true),
-        _ => Err("is not none or synthetic".to_owned()),
-    }
-}
-
-fn activation_clip(text: &str) -> Result<ActivationClip, String> {
-    ActivationClip::named(text).ok_or_else(|| "is not none or laplace".to_owned())
-}
-
-fn granularity(text: &str) -> Result<Granularity, String> {
-    match text {
-        "channel" => Ok(Granularity::Channel),
-        "tensor" => Ok(Granularity::Tensor),
-        _ => {
-            let size = text.strip_prefix("group:").and_then(|size| size.parse().ok()).filter(|&size| size > 0);
-            size.map(Granularity::Group).ok_or_else(|| "is not channel, tensor or group:G, G inputs a group".to_owned())
-        }
-    }
 }
 
 /// What `quantize` takes.

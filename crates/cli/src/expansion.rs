@@ -20,6 +20,8 @@ pub(crate) struct LayerReport {
     pub activation_bits: u32,
     /// Share of weights in the saturation part.
     pub sparse_fraction: f64,
+    /// Whether some channel has a bias beside its terms.
+    pub asymmetric: bool,
     /// Why nothing was clipped, where it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unclipped: Option<&'static str>,
@@ -41,6 +43,12 @@ pub(crate) struct LayerReport {
     pub depthwise: bool,
     /// Multiply-accumulates for one sample.
     pub macs: u64,
+}
+
+/// A line that counts the layers with asymmetric weights, where there are any.
+pub(crate) fn asymmetric(layers: impl Iterator<Item = bool>) -> Option<String> {
+    let count = layers.filter(|&asymmetric| asymmetric).count();
+    (count > 0).then(|| format!("weights are asymmetric in {count} layers: a bias a channel beside their terms"))
 }
 
 /// A node with constant weights that stays in FP32.
@@ -131,6 +139,7 @@ impl Examined {
             weight_bits: precision.total_bits(),
             activation_bits: layer.activations.total_bits(),
             sparse_fraction,
+            asymmetric: !layer.weight.offsets().is_empty(),
             unclipped: self.unclipped.filter(|_| sparse_fraction == 0.0),
             products: ExpandedLayer::products(&layer.geometry, layer.weight.width(self.order()), layer.activations),
             mean_bits: layer.weight.mean_bits(),

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use fpxint::{Clip, Precision, Rounding};
 
-use crate::args::{Sizes, clip, precision, rounding, symmetry};
+use crate::args::{Sizes, precision};
+use crate::values::{clip, rounding, symmetry};
 
 /// Flags of workers within this process.
 #[derive(Debug, Clone, Default, Args)]

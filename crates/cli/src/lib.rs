@@ -37,6 +37,7 @@ mod remarks;
 pub mod study;
 mod svg;
 pub mod table;
+mod values;
 
 use std::io::{ErrorKind, Write};
 use std::panic::{self, AssertUnwindSafe};

@@ -77,7 +77,7 @@ fn clip<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Clip>, D::E
 /// Whether weights are asymmetric.
 fn symmetry<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
     let text = String::deserialize(deserializer)?;
-    crate::args::symmetry(&text).map(Some).map_err(|what| de::Error::custom(format!("`{text}` {what}")))
+    crate::values::symmetry(&text).map(Some).map_err(|what| de::Error::custom(format!("`{text}` {what}")))
 }
 
 fn activation_clip<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ActivationClip>, D::Error> {

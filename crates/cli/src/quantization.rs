@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::args::{Common, Quantize};
-use crate::expansion::{Examined, LayerReport, Skipped, skipped};
+use crate::expansion::{Examined, LayerReport, Skipped, asymmetric, skipped};
 use crate::metrics::weighted_mean;
 use crate::planning::{self, DEFAULT_GOAL, Planned, Request};
 use crate::progress;
@@ -229,6 +229,9 @@ impl fmt::Display for Report {
         let sparse = self.layers.iter().map(|layer| layer.sparse_fraction).fold(0.0, f64::max);
         if sparse > 0.0 {
             writeln!(f, "beyond the terms: at most {:.2} % of the weights of a layer", 100.0 * sparse)?;
+        }
+        if let Some(line) = asymmetric(self.layers.iter().map(|layer| layer.asymmetric)) {
+            writeln!(f, "{line}")?;
         }
         let unclipped = self.layers.iter().filter_map(|layer| layer.unclipped);
         for reason in unclipped.collect::<std::collections::BTreeSet<_>>() {

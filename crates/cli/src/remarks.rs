@@ -170,6 +170,7 @@ mod tests {
             weight_bits: 8 * products,
             activation_bits: 8,
             sparse_fraction,
+            asymmetric: false,
             unclipped: None,
             products,
             mean_bits: 8.0,

@@ -24,6 +24,7 @@ class _LayerFigures(TypedDict):
     bound: float
     max_error: Optional[float]
     sparse_fraction: float
+    asymmetric: bool
     products: int
 
 
@@ -147,6 +148,7 @@ def quantize(
     granularity: Optional[str] = None,
     rounding: Optional[str] = None,
     clip: Optional[str] = None,
+    symmetry: Optional[str] = None,
     plan: Union[None, str, "os.PathLike[str]"] = None,
     threads: Optional[int] = None,
     limits: Optional[Limits] = None,
@@ -169,6 +171,7 @@ def quantize(
         granularity: which weights share a scale: "channel" (default), "tensor" or "group:G", G inputs of a channel.
         rounding: "nearest" (default), or "sum": the errors of an output channel cancel.
         clip: "none" (default), "laplace" or "mse": what lies beyond the clip becomes a sparse integer part.
+        symmetry: "symmetric" or "asymmetric": whether weights have a bias a channel beside their terms; by default plans choose.
         plan: TOML file of precisions by layer: read where it is there, otherwise written.
         threads: threads to use; all by default.
         limits: what the model may hold.
@@ -192,6 +195,7 @@ def quantize(
         granularity=granularity,
         rounding=rounding,
         clip=clip,
+        symmetry=symmetry,
         plan=plan,
         threads=threads,
         output=output,

@@ -69,7 +69,7 @@ class InferenceSession:
         providers: taken for the sake of ONNX Runtime's scripts; the CPU is what there is.
         weight_terms: run only the first terms of the weights.
         activation_terms: quantise activations afresh at so many terms.
-        rounding, clip, plan: as of `quantize`, for an FP32 model.
+        rounding, clip, symmetry, plan: as of `quantize`, for an FP32 model.
         progress: as of `quantize`.
         limits: what the model may hold.
 
@@ -91,6 +91,7 @@ class InferenceSession:
         activation_terms: Optional[int] = None,
         rounding: Optional[str] = None,
         clip: Optional[str] = None,
+        symmetry: Optional[str] = None,
         plan: Union[None, str, "os.PathLike[str]"] = None,
         progress: Progress = None,
         limits: Optional[Limits] = None,
@@ -108,6 +109,7 @@ class InferenceSession:
             activation_terms=activation_terms,
             rounding=rounding,
             clip=clip,
+            symmetry=symmetry,
             plan=plan,
         )
         watch = watcher(progress)

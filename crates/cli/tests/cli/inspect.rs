@@ -29,6 +29,7 @@ fn keys_are_those_that_tools_rely_on() {
         "activation_bits",
         "activation_clip",
         "activations",
+        "asymmetric",
         "bounds",
         "bound",
         "bytes",

@@ -1,4 +1,4 @@
-//! `--rounding` and `--clip`: what they change, what they report, and where they are refused.
+//! `--rounding`, `--clip` and `--symmetry`: what they change, what they report, and where they are refused.
 
 use crate::program::{Folder, number};
 
@@ -40,9 +40,49 @@ fn the_model_and_its_artefact_give_the_same_bits() {
 }
 
 #[test]
+fn asymmetric_weights_err_less_and_run_alike_from_the_model_its_artefact_and_its_terms() {
+    let folder = Folder::new();
+    let layers = |report: &serde_json::Value| report["layers"].as_array().unwrap().clone();
+    let quantize = |flags: &str| folder.run(&format!("quantize digits.onnx -o out.onnx {flags} --json")).done().json();
+    let plain = layers(&quantize("--weights int4x2"));
+    let biased = layers(&quantize("--weights int4x2 --symmetry asymmetric"));
+    assert!(plain.iter().all(|layer| layer["asymmetric"] == false));
+    assert!(biased.iter().filter(|layer| layer["asymmetric"] == true).count() > 4, "{biased:?}");
+    for (biased, plain) in biased.iter().zip(&plain) {
+        assert_eq!(biased["products"], plain["products"]);
+        assert!(number(biased, "max_error") <= number(biased, "bound"), "{biased}");
+        assert!(number(biased, "bound") <= number(plain, "bound"), "{biased} {plain}");
+    }
+    let outputs = |line: &str| folder.run(&format!("{line} -i input=x.npy --json")).done().json()["outputs"].clone();
+    let direct = outputs("run digits.onnx --weights int4x2 --activations int4x2 --symmetry asymmetric");
+    assert_eq!(outputs("run out.onnx"), direct);
+    for workers in 2..=4 {
+        assert_eq!(outputs(&format!("run out.onnx --workers {workers}")), direct, "{workers} workers");
+    }
+    assert!(folder.run("inspect out.onnx").done().stdout.contains("weights are asymmetric in"));
+}
+
+#[test]
+fn a_plan_keeps_its_symmetry_in_its_file() {
+    let folder = Folder::new();
+    let quantize = |flags: &str| folder.run(&format!("quantize digits.onnx -o out.onnx {flags} --json")).done().json();
+    let made = quantize("--target-bits 4 --plan plan.toml --quiet");
+    let text = std::fs::read_to_string(folder.path("plan.toml")).unwrap();
+    assert!(text.contains("symmetry = \"symmetric\"") && text.contains("symmetry = \"asymmetric\""), "{text}");
+    let again = quantize("--plan plan.toml --quiet");
+    let of = |report: &serde_json::Value| {
+        let layers = report["layers"].as_array().unwrap().iter();
+        layers.map(|l| (l["weights"].clone(), l["asymmetric"].clone(), l["max_error"].clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(of(&made), of(&again));
+    std::fs::write(folder.path("bad.toml"), text.replace("\"asymmetric\"", "\"skewed\"")).unwrap();
+    folder.refuses("quantize digits.onnx -o o.onnx --plan bad.toml", &["bad.toml", "line", "skewed", "symmetric"]);
+}
+
+#[test]
 fn an_expanded_model_has_its_rounding_and_clip_already() {
     let folder = Folder::with_artefact("int4x1", "int4x2");
-    for flag in ["--rounding sum", "--clip mse"] {
+    for flag in ["--rounding sum", "--clip mse", "--symmetry asymmetric"] {
         let name = flag.split(' ').next().unwrap();
         folder.refuses(&format!("run terms.onnx -i input=x.npy {flag}"), &["terms.onnx", "expanded already", name]);
         folder.refuses(&format!("inspect terms.onnx {flag}"), &["terms.onnx", "expanded already", name]);
@@ -50,6 +90,7 @@ fn an_expanded_model_has_its_rounding_and_clip_already() {
     }
     folder.refuses("quantize digits.onnx -o o.onnx --rounding up", &["--rounding", "nearest or sum"]);
     folder.refuses("quantize digits.onnx -o o.onnx --clip kl", &["--clip", "none, laplace or mse"]);
+    folder.refuses("quantize digits.onnx -o o.onnx --symmetry none", &["--symmetry", "symmetric or asymmetric"]);
 }
 
 #[test]

@@ -9,7 +9,7 @@
 //!
 //! A channel stays symmetric where its squared error would not fall.
 
-use super::clip::Clip;
+use super::clip::{Clip, SPARSENESS};
 use super::tensor::{Granularity, Method, Step, first_scales, round_half_even};
 use crate::Precision;
 use crate::saturation::room;
@@ -40,8 +40,11 @@ pub(super) fn grids(x: &[f32], channels: Channels, method: &Method) -> Grids {
     let place = |channel: usize| if middles.len() == 1 { 0 } else { channel };
     let mut groups = vec![Vec::new(); middles.len()];
     channels.for_each_run(x.len(), |channel, run| groups[place(channel)].extend_from_slice(&x[run]));
-    let mut best = Grids { offsets: vec![0; symmetric.len()], scales: symmetric };
-    let mut least: Vec<f64> = groups.iter().zip(&best.scales).map(|(g, &scale)| misfit(g, scale, precision)).collect();
+    let about_zero = groups.iter().zip(symmetric).map(|(group, scale)| Candidate::new(group, scale, 0, precision));
+    let mut best: Vec<Candidate> = about_zero.collect();
+    // What lies beyond the terms stays within the share that a clip leaves there.
+    let mut beyond: usize = best.iter().map(|candidate| candidate.beyond).sum();
+    let most = (x.len() / SPARSENESS).max(beyond);
     let mut rest = vec![0f32; x.len()];
     // The terms hold values up to a part of a step beyond `Qmax`, which both ends of a range need not find.
     let part = 1.0 / (Step::wanted(1.0, precision) * precision.last_step() * precision.q_max() as f64);
@@ -50,16 +53,41 @@ pub(super) fn grids(x: &[f32], channels: Channels, method: &Method) -> Grids {
             run.for_each(|i| rest[i] = ((f64::from(x[i]) - middles[place(channel)]) * wider) as f32);
         });
         for (at, scale) in first_scales(x, &rest, channels, method).into_iter().enumerate() {
-            let misfit = misfit(&groups[at], scale, precision);
-            if let Some(offset) = offset(&groups[at], middles[at], scale, method).filter(|_| misfit < least[at]) {
-                (least[at], best.scales[at], best.offsets[at]) = (misfit, scale, offset);
+            let offset = offset(&groups[at], middles[at], scale, method).filter(|&offset| offset != 0);
+            let Some(offset) = offset else { continue };
+            let made = Candidate::new(&groups[at], scale, offset, precision);
+            let then = beyond - best[at].beyond + made.beyond;
+            if made.misfit < best[at].misfit && then <= most {
+                (beyond, best[at]) = (then, made);
             }
         }
     }
-    if best.offsets.iter().all(|&offset| offset == 0) {
-        best.offsets.clear();
+    let (scales, offsets): (_, Vec<i32>) = best.iter().map(|best| (best.scale, best.offset)).unzip();
+    let offsets = if offsets.iter().all(|&offset| offset == 0) { Vec::new() } else { offsets };
+    Grids { scales, offsets }
+}
+
+/// A grid of a group.
+struct Candidate {
+    scale: f32,
+    offset: i32,
+    /// Sum of squared errors; with no scale, that of zeros.
+    misfit: f64,
+    /// Values beyond the terms.
+    beyond: usize,
+}
+
+impl Candidate {
+    fn new(group: &[f32], scale: f32, offset: i32, precision: Precision) -> Self {
+        let step = f64::from(scale) * precision.last_step();
+        let (mut misfit, mut beyond) = (0.0, 0);
+        for x in group.iter().map(|&x| f64::from(x)) {
+            let integer = if step > 0.0 { round_half_even(x / step) } else { 0.0 };
+            misfit += (x - integer * step) * (x - integer * step);
+            beyond += usize::from((integer as i64 - i64::from(offset)).abs() > precision.q_max());
+        }
+        Self { scale, offset, misfit, beyond }
     }
-    best
 }
 
 /// Smallest and largest value of every channel, or of all of them.
@@ -81,7 +109,7 @@ fn middle((low, high): (f64, f64), precision: Precision) -> f64 {
 
 /// The offset nearest to the middle with which the integers of a group fit their bits, if there is one.
 fn offset(group: &[f32], middle: f64, scale: f32, method: &Method) -> Option<i32> {
-    let step = step(scale, method.precision);
+    let step = f64::from(scale) * method.precision.last_step();
     if step == 0.0 {
         return None;
     }
@@ -90,18 +118,6 @@ fn offset(group: &[f32], middle: f64, scale: f32, method: &Method) -> Option<i32
     let (low, high) = integers.fold((i64::MAX, i64::MIN), |(low, high), q| (low.min(q), high.max(q)));
     let (from, to) = (high - most, low + most);
     (from <= to).then(|| (round_half_even(middle / step) as i64).clamp(from, to) as i32)
-}
-
-/// Sum of squared errors on a grid; of none, that of zeros.
-fn misfit(group: &[f32], scale: f32, precision: Precision) -> f64 {
-    let step = step(scale, precision);
-    let nearest = |x: f64| if step > 0.0 { round_half_even(x / step) * step } else { 0.0 };
-    group.iter().map(|&x| f64::from(x) - nearest(f64::from(x))).map(|error| error * error).sum()
-}
-
-/// `scale_n`.
-fn step(scale: f32, precision: Precision) -> f64 {
-    f64::from(scale) * precision.last_step()
 }
 
 #[cfg(test)]

@@ -63,7 +63,7 @@ impl fmt::Display for Clip {
 }
 
 /// One value in so many may lie beyond.
-const SPARSENESS: usize = 100;
+pub(super) const SPARSENESS: usize = 100;
 /// Shares of the largest value that are tried: `FIRST / SHARES` to 1.
 const SHARES: u32 = 40;
 const FIRST: u32 = 12;

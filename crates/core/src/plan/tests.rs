@@ -147,6 +147,27 @@ fn what_is_free_is_taken_and_the_rest_goes_where_it_helps_most() {
 }
 
 #[test]
+fn asymmetric_weights_are_counted_by_time_unless_they_are_free() {
+    let goal = Goal::Products(1.1);
+    let with_bias = |macs, gain, times: u32| {
+        let mut layer = layer(goal, times as usize, false, macs, [1e-4, 1e-6], [gain, 1.0]);
+        let Geometry::Conv(g) = &mut layer.geometry else { panic!("a convolution") };
+        (g.channels_in, g.channels_out) = (8 * times as usize, 8 * times as usize);
+        let eight = layer.weights[0];
+        layer.weights.push(WeightOption { asymmetric: true, variance: eight.variance / 2.0, ..eight });
+        layer
+    };
+    // The larger a layer, the less its rank-one product weighs; of the small one it takes as long as several products.
+    let layers = [with_bias(1000, 5.0, 1), with_bias(1000, 5.0, 64)];
+    let ways = choose(&layers, goal).unwrap();
+    assert!(ways[0].rank_one == 0.0 && !ways[0].precision.asymmetric, "{ways:?}");
+    assert!(ways[1].precision.asymmetric && ways[1].rank_one > 0.0 && ways[1].rank_one < 0.05, "{ways:?}");
+    let mut free = layers.clone();
+    free[0].weights[2].width = 7;
+    assert!(choose(&free, Goal::Products(1.0)).unwrap()[0].precision.asymmetric, "the bytes have room");
+}
+
+#[test]
 fn the_stopping_rules_add_terms_until_errors_are_small() {
     for bits in [2, 3, 4, 8] {
         let goal = Goal::Stopping(bits);

@@ -124,8 +124,8 @@ pub fn channels_at_once(
 fn workers_of_one_process_give_the_bits_of_one() {
     for (source, input, shape) in models() {
         let x = feed(input, array(&[&[3], &shape[..]].concat(), 0.4));
-        for (weights, activations) in PRECISIONS {
-            let options = options(weights, activations);
+        for ((weights, activations), asymmetric) in PRECISIONS.iter().flat_map(|p| [(p, false), (p, true)]) {
+            let options = Options { asymmetric, ..options(weights, activations) };
             let want = bits(&load(&source, &options).run(&x).unwrap());
             for workers in [1, 2, 3, 4, 8, 16] {
                 for threads in [1, 3] {
@@ -145,8 +145,8 @@ fn workers_of_one_process_give_the_bits_of_one() {
 fn workers_in_lock_step_give_the_bits_of_one() {
     for (source, input, shape) in models() {
         let x = feed(input, array(&[&[3], &shape[..]].concat(), 0.4));
-        for (weights, activations) in PRECISIONS {
-            let options = options(weights, activations);
+        for ((weights, activations), asymmetric) in PRECISIONS.iter().flat_map(|p| [(p, false), (p, true)]) {
+            let options = Options { asymmetric, ..options(weights, activations) };
             let want = bits(&load(&source, &options).run(&x).unwrap());
             for (workers, tiles) in [(1, 1), (2, 1), (3, 4), (5, 2), (8, 1)] {
                 let got = terms_at_once(&source, &options, &x, (workers, tiles));
@@ -164,7 +164,7 @@ fn partial_sums_of_basis_models_add_up_in_every_layer() {
         let x = feed(input, array(&[&[2], &shape[..]].concat(), 0.7));
         // Weights of two terms and activations of one: the members are (W_1, A), (W_2, A); and the other way round.
         for (weights, activations) in [("int4x2", "int8x1"), ("int8x1", "int4x2")] {
-            let options = options(weights, activations);
+            let options = Options { asymmetric: true, ..options(weights, activations) };
             let sums = |workers: usize| {
                 let reduce = Lockstep::new(workers, 1);
                 let partition = Partition::new(workers, Costs::default());
@@ -192,7 +192,8 @@ fn channels_of_workers_give_the_bits_of_one() {
         let x = feed(input, array(&[&[3], &shape[..]].concat(), 0.4));
         for (weights, activations) in PRECISIONS {
             for terms in [None, Some(2)] {
-                let options = Options { weight_terms: terms, ..options(weights, activations) };
+                let asymmetric = activations.starts_with("int4");
+                let options = Options { weight_terms: terms, asymmetric, ..options(weights, activations) };
                 let want = bits(&load(&source, &options).run(&x).unwrap());
                 for workers in [1, 2, 3, 8] {
                     let got = channels_at_once(&source, &options, &x, workers);

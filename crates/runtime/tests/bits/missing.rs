@@ -20,7 +20,7 @@ fn error(model: &Model, worker: usize) -> String {
 fn without_whole_last_terms_a_crew_is_the_prefix() {
     for (source, input, shape) in models() {
         let x = feed(input, array(&[&[2], &shape[..]].concat(), 0.4));
-        let options = options("int4x4", "int4x2");
+        let options = Options { asymmetric: source.layers().len() % 2 == 1, ..options("int4x4", "int4x2") };
         let all = load(&source, &Options { sharing: crew(4), ..options.clone() });
         let whole = bits(&all.run(&x).unwrap());
         assert!(all.missing().is_none());
@@ -56,8 +56,8 @@ fn an_output_stays_within_the_bound_of_what_is_missing() {
         })
         .collect();
     let run = |model: &Model| model.run(&feed("x", x.clone())).unwrap()[0].1.to_f32();
-    let options = options("int4x3", "int4x4");
-    for workers in [3, 6, 12] {
+    for (asymmetric, workers) in [3, 6, 12].into_iter().flat_map(|workers| [(false, workers), (true, workers)]) {
+        let options = Options { asymmetric, ..options("int4x3", "int4x4") };
         let whole = run(&load(&source, &Options { sharing: crew(workers), ..options.clone() }));
         for worker in 1..workers {
             let model = load(&source, &Options { sharing: crew(workers), ..options.clone() });

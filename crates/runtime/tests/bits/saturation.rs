@@ -1,4 +1,5 @@
-//! Clipped weights with their saturation part: the bits that the series says, at the cost of the terms alone.
+//! Clipped and asymmetric weights with their saturation part and bias: the bits that the series says, at the products of the terms
+//! alone.
 
 use fpxint::{Clip, Geometry, Layer, Rounding, Settings, Weight, expand_layer};
 
@@ -8,10 +9,10 @@ use crate::{array, bits, feed, load, options};
 
 const SIZE: [usize; 2] = [6, 7];
 
-/// A convolution of 24 channels with one weight in sixty far beyond the others.
+/// A convolution of 24 channels with one weight in sixty far beyond the others, the mean of all well above zero.
 fn source(groups: i64, channels: i64) -> fpxint_onnx::Model {
     let dims = [channels, 24 / groups, 3, 3];
-    let tail = |(i, w): (usize, f32)| if i % 60 == 7 { w.signum() * 3.0 } else { w };
+    let tail = |(i, w): (usize, f32)| 0.15 + if i % 60 == 7 { w.signum() * 3.0 } else { w };
     let weights: Vec<f32> =
         wave(dims.iter().product::<i64>() as usize, 1.1, 0.5).into_iter().enumerate().map(tail).collect();
     model(
@@ -22,18 +23,20 @@ fn source(groups: i64, channels: i64) -> fpxint_onnx::Model {
 }
 
 #[test]
-fn outputs_are_the_bits_that_the_clipped_series_says() {
+fn outputs_are_the_bits_that_the_clipped_and_asymmetric_series_says() {
     let cases = [("int4x1", 1), ("int2x2", 2), ("int2x2", 1), ("int4x2", 2), ("int4x3", 2), ("int2x4", 3)];
     let image = array(&[1, 24, SIZE[0], SIZE[1]], 0.83);
     let nhwc: Vec<f32> = image.view().permuted_axes(ndarray::IxDyn(&[0, 2, 3, 1])).iter().copied().collect();
-    let mut beyond = 0;
+    let (mut beyond, mut biased) = (0, 0);
     for (groups, channels) in [(1, 5), (2, 6), (24, 24)] {
         let source = source(groups, channels);
         let layer: Layer = source.layer(0).unwrap();
         for (weights, terms) in cases {
-            for (rounding, clip) in [(Rounding::Sum, Clip::Mse), (Rounding::Nearest, Clip::Laplace)] {
+            let (mse, laplace) = ((Rounding::Sum, Clip::Mse), (Rounding::Nearest, Clip::Laplace));
+            for ((rounding, clip), asymmetric) in [(mse, false), (laplace, false), (laplace, true), (mse, true)] {
                 let mut options = options(weights, "int4x2");
                 (options.weight_terms, options.rounding, options.clip) = (Some(terms), rounding, clip);
+                options.asymmetric = asymmetric;
                 let (weights, activations) = (options.weights.unwrap(), options.activations.unwrap());
                 let settings = Settings {
                     weights,
@@ -41,10 +44,12 @@ fn outputs_are_the_bits_that_the_clipped_series_says() {
                     granularity: options.granularity,
                     rounding,
                     clip,
-                    asymmetric: false,
+                    asymmetric,
                     activation_clip: Default::default(),
                 };
-                beyond += expand_layer(&layer, &settings).unwrap().weight.saturation().len();
+                let series = expand_layer(&layer, &settings).unwrap().weight;
+                beyond += series.saturation().len();
+                biased += usize::from(!series.offsets().is_empty());
                 let (want, _) = specified(&layer, &settings, terms, SIZE, &nhwc);
                 let want: Vec<u32> = want.iter().map(|v| v.to_bits()).collect();
                 for kernel in fpxint_kernels::available() {
@@ -55,12 +60,12 @@ fn outputs_are_the_bits_that_the_clipped_series_says() {
                         y.view().permuted_axes(ndarray::IxDyn(&[0, 2, 3, 1])).iter().map(|v| v.to_bits()).collect();
                     assert_eq!(y, want, "{groups} groups, {weights} at {terms}, {clip:?}");
                     let limbs = (weights.bits() * terms).div_ceil(if groups == 24 { 16 } else { 8 });
-                    assert_eq!(loaded.layers()[0].products, limbs, "{weights} at {terms}: a clip costs no product");
+                    assert_eq!(loaded.layers()[0].products, limbs, "{weights} at {terms}: neither costs a product");
                 }
             }
         }
     }
-    assert!(beyond > 0, "nothing lies beyond the terms");
+    assert!(beyond > 0 && biased > 20, "nothing lies beyond the terms, or no weights are biased");
 }
 
 #[test]
@@ -68,16 +73,17 @@ fn an_artefact_with_a_saturation_part_runs_as_its_model() {
     let folder = tempfile::tempdir().unwrap();
     let source = source(1, 5);
     let x = feed("x", array(&[2, 24, SIZE[0], SIZE[1]], 0.83));
-    for weights in ["int4x1", "int2x2", "int2x4"] {
+    let cases = ["int4x1", "int2x2", "int2x4", "int4x2"].into_iter().flat_map(|w| [(w, false), (w, true)]);
+    for (weights, asymmetric) in cases {
         let mut direct = options(weights, "int4x2");
-        (direct.rounding, direct.clip) = (Rounding::Sum, Clip::Mse);
+        (direct.rounding, direct.clip, direct.asymmetric) = (Rounding::Sum, Clip::Mse, asymmetric);
         let settings = Settings {
             weights: direct.weights.unwrap(),
             activations: direct.activations.unwrap(),
             granularity: direct.granularity,
             rounding: direct.rounding,
             clip: direct.clip,
-            asymmetric: false,
+            asymmetric,
             activation_clip: Default::default(),
         };
         let expanded = expand_layer(&source.layer(0).unwrap(), &settings).unwrap();
