@@ -12,7 +12,7 @@ use crate::series::Channels;
 use crate::{Error, Series};
 
 /// What no offset exceeds.
-const MOST_OFFSET: i32 = 1 << 16;
+const MOST_OFFSET: u32 = 1 << 16;
 
 impl Series {
     /// The series with a bias: integers in units of `scale_n`, one a scale, or none.
@@ -27,14 +27,15 @@ impl Series {
         if self.blocks.is_some() || offsets.len() != self.scales.len() {
             return fault(format!("{} biases beside {} scales", offsets.len(), self.scales.len()));
         }
-        let is_none = |(offset, scale): (&i32, &f32)| offset.abs() > MOST_OFFSET || (*offset != 0 && *scale == 0.0);
-        if let Some(at) = offsets.iter().zip(&self.scales).position(is_none) {
+        let is_wrong =
+            |(offset, scale): (&i32, &f32)| offset.unsigned_abs() > MOST_OFFSET || (*offset != 0 && *scale == 0.0);
+        if let Some(at) = offsets.iter().zip(&self.scales).position(is_wrong) {
             return fault(format!("bias {at} is {} steps of {}", offsets[at], self.scales[at]));
         }
         Ok(Self { offsets, ..self })
     }
 
-    /// `bias / scale_n`: what every integer of a scale is short of, as many as scales; empty for a symmetric series.
+    /// `bias / scale_n`, integers, as many as scales; empty for a symmetric series.
     pub fn offsets(&self) -> &[i32] {
         &self.offsets
     }

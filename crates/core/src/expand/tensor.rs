@@ -18,7 +18,8 @@
 //! The smallest scale is not the best one for a group of few values: a grid up to a tenth wider may lie nearer to all of
 //! them. A short group, such as a depthwise filter of nine weights, takes the scale with the least sum of squared errors.
 //!
-//! Asymmetric weights have a bias beside the terms ([`super::centre`]). With a [`Clip`] `c` is below the largest value, and what lies beyond is the saturation part ([`crate::Series::saturation`]);
+//! Asymmetric weights have a bias beside the terms ([`crate::Series::offsets`]). With a [`Clip`] `c` is below the largest value, and
+//! what lies beyond is the saturation part ([`crate::Series::saturation`]);
 //! with [`Rounding::Sum`] values next to a tie go to their other neighbour where that cancels errors.
 
 use super::centre::{Grids, grids};
