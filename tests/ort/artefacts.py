@@ -90,17 +90,19 @@ def inputs(runner):
 
 
 def terms(graph, weight):
-    """The terms and scales that sum to a weight, first to last: `(digits, scale)`, each as the artefact stores it. The first
-    has the saturation part, which is on its grid."""
+    """The terms and scales that sum to a weight, first to last: `(digits, scale)`, each as the artefact stores it, and the bias
+    of asymmetric weights. The first has the saturation part, which is on its grid."""
     makers = {output: node for node in graph.node for output in node.output}
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     sparse = dict(saturation_parts(graph))
     constants.update((name, dense(tensor)) for name, tensor in sparse.items())
     found = []
-    while makers[weight].op_type == "Add":
+    while weight in makers and makers[weight].op_type == "Add":
         weight, last = makers[weight].input
         found.append(last)
     found.append(weight)
+    bias = sum(constants[name].astype(np.float64) for name in found if name in constants)
+    found = [name for name in found if name not in constants]
     parts = [term(makers, constants, name) for name in reversed(found)]
     first = makers[found[-1]]
     stored = makers[first.input[0]].input[0] if first.op_type == "Mul" else first.input[0]
@@ -109,7 +111,7 @@ def terms(graph, weight):
         if not np.array_equal(scale, same):
             raise Failure(f"the saturation part of {weight} is on another grid than the first term")
         parts = [(beyond + first, scale), *rest]
-    return parts
+    return parts, bias
 
 
 def saturation_parts(graph):
@@ -158,11 +160,11 @@ def bits_of(parts):
 
 
 def expected(graph, weight):
-    """`Q * scale_n` in float64, rounded once."""
-    parts = terms(graph, weight)
+    """`Q * scale_n + bias` in float64, rounded once."""
+    parts, bias = terms(graph, weight)
     bits = bits_of(parts)
     q = sum(digits << bits * (len(parts) - 1 - i) for i, (digits, _) in enumerate(parts))
-    return (q.astype(np.float64) * parts[-1][1].astype(np.float64)).astype(np.float32)
+    return (q.astype(np.float64) * parts[-1][1].astype(np.float64) + bias).astype(np.float32)
 
 
 def wrong_sums(model, feed, optimised):
