@@ -27,22 +27,22 @@ fn base() -> Settings {
     Settings { weights, activations, granularity: Granularity::Channel, rounding, clip, asymmetric, activation_clip }
 }
 
+/// A measurement that leaves every choice to the planner.
+fn measurement(goal: Goal, runs: &[Inputs], threads: usize) -> Measurement<'_> {
+    let (clip, asymmetric, activation_clip) = (None, None, None);
+    Measurement { goal, base: base(), clip, asymmetric, activation_clip, runs, means: &[], threads }
+}
+
+/// The inputs of a run.
+type Inputs = Vec<(String, fpxint_runtime::Value)>;
+
 #[test]
 fn measurements_do_not_depend_on_threads_and_plans_keep_their_limit() {
     for (source, input, shape) in models() {
         let runs = [feed(input, array(&[&[2], &shape[..]].concat(), 0.377))];
         let goal = Goal::Products(1.3);
         let measured = |threads| {
-            let measurement = Measurement {
-                goal,
-                base: base(),
-                clip: None,
-                asymmetric: None,
-                activation_clip: None,
-                runs: &runs,
-                means: &[],
-                threads,
-            };
+            let measurement = measurement(goal, &runs, threads);
             measurement.layers(&source, &|_, _| {}).unwrap()
         };
         let layers = measured(1);
@@ -71,16 +71,7 @@ fn expected_errors_are_those_that_layers_have() {
     for (source, input, shape) in models() {
         let runs = [feed(input, array(&[&[2], &shape[..]].concat(), 0.377))];
         let goal = Goal::Tolerance(0.1);
-        let measurement = Measurement {
-            goal,
-            base: base(),
-            clip: None,
-            asymmetric: None,
-            activation_clip: None,
-            runs: &runs,
-            means: &[],
-            threads: 1,
-        };
+        let measurement = measurement(goal, &runs, 1);
         let layers = measurement.layers(&source, &|_, _| {}).unwrap();
         for (index, options) in layers.iter().enumerate() {
             let layer = source.layer(index).unwrap();
