@@ -205,10 +205,7 @@ mod tests {
     const GOOD: &str = "version = 1\ndefault = { weights = \"int4x2\", activations = \"int4x2\" }\n";
 
     fn pair(weights: &str, activations: &str) -> LayerPrecision {
-        let (weights, activations) = (weights.parse().unwrap(), activations.parse().unwrap());
-        let activation_clip = ActivationClip::None;
-        let (rounding, clip) = (Rounding::Nearest, Clip::None);
-        LayerPrecision { weights, activations, rounding, clip, asymmetric: false, activation_clip }
+        LayerPrecision::plain(weights.parse().unwrap(), activations.parse().unwrap())
     }
 
     #[test]

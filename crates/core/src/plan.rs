@@ -26,6 +26,14 @@ pub struct LayerPrecision {
     pub activation_clip: ActivationClip,
 }
 
+impl LayerPrecision {
+    /// Precisions of a layer whose weights are symmetric and rounded to the nearest, nothing of it clipped.
+    pub fn plain(weights: Precision, activations: Precision) -> Self {
+        let (rounding, clip, activation_clip) = (Rounding::Nearest, Clip::None, ActivationClip::None);
+        Self { weights, activations, rounding, clip, asymmetric: false, activation_clip }
+    }
+}
+
 /// The precisions of every layer of a model, by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {

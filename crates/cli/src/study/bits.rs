@@ -3,12 +3,12 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use fpxint::{Clip, Granularity, Precision, Rounding, Settings, expand_layer};
+use fpxint::{Clip, Granularity, LayerPrecision, Precision, Rounding, Settings, expand_layer};
 use rayon::prelude::*;
 
 use super::Chapter;
 use super::section::Section;
-use super::trial::{Trial, int, plain};
+use super::trial::{Trial, int};
 use crate::page::figure::{Axis, Cell, Figure, Kind, Mark, Plot, Show, column};
 
 pub(super) const CHAPTER: Chapter =
@@ -33,8 +33,8 @@ fn make(trial: &Trial<'_>) -> Result<Section> {
             let [n, m] = if way == WAYS[0] && weights < 8 { TERMS } else { [1, 1] };
             let (w, a) = (int(weights, n)?, int(activations, m)?);
             let last = trial.source.layers().len().saturating_sub(1);
-            let eight = plain(int(8, 1)?, int(8, 1)?);
-            let plan = trial.plan(plain(w, a), &[(0, eight), (last, eight)]);
+            let eight = LayerPrecision::plain(int(8, 1)?, int(8, 1)?);
+            let plan = trial.plan(LayerPrecision::plain(w, a), &[(0, eight), (last, eight)]);
             let name = format!("W{weights}A{activations}");
             let seconds = seconds(trial, &plan)?;
             let options = trial.planned(plan, &format!("f-{w}-{a}"))?;

@@ -1,10 +1,11 @@
 //! Section (b): what expanding one layer alone does to the output.
 
 use anyhow::Result;
+use fpxint::LayerPrecision;
 
 use super::Chapter;
 use super::section::Section;
-use super::trial::{Score, Trial, int, plain};
+use super::trial::{Score, Trial, int};
 use crate::page::figure::{Axis, Cell, Figure, Kind, Mark, Plot, Show, column};
 
 pub(super) const CHAPTER: Chapter = Chapter {
@@ -22,7 +23,7 @@ const PARTS: [&str; 3] = ["weights", "activations", "both"];
 fn make(trial: &Trial<'_>) -> Result<Section> {
     let samples = trial.args.set.limit.map_or(SAMPLES, |limit| limit.min(SAMPLES));
     let (fine, coarse) = (int(8, 2)?, int(4, 2)?);
-    let rest = plain(fine, fine);
+    let rest = LayerPrecision::plain(fine, fine);
     let score = |options| -> Result<Score> {
         let score = trial.score_of(trial.load(&options)?, Some(samples));
         trial.progress.step();
@@ -34,9 +35,9 @@ fn make(trial: &Trial<'_>) -> Result<Section> {
     for (index, name) in names.iter().enumerate() {
         for part in PARTS {
             let precision = match part {
-                "weights" => plain(coarse, fine),
-                "activations" => plain(fine, coarse),
-                _ => plain(coarse, coarse),
+                "weights" => LayerPrecision::plain(coarse, fine),
+                "activations" => LayerPrecision::plain(fine, coarse),
+                _ => LayerPrecision::plain(coarse, coarse),
             };
             let options = trial.planned(trial.plan(rest, &[(index, precision)]), &format!("b-{index}-{part}"))?;
             figure.row(cells(trial, name, part, index, &score(options)?));

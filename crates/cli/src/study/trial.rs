@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::{Context, Result, ensure};
-use fpxint::{Clip, Geometry, LayerPrecision, Plan, Precision, Rounding};
+use fpxint::{Geometry, LayerPrecision, Plan, Precision};
 use fpxint_onnx::Model;
 use fpxint_runtime::{Float, LayerReport, Options, Outputs};
 
@@ -82,19 +82,6 @@ pub(super) struct Trial<'a> {
     reference: OnceLock<Arc<Remembered>>,
     exposed: OnceLock<Exposed>,
     scores: Mutex<HashMap<String, Score>>,
-}
-
-/// Precisions of a layer whose weights are rounded to the nearest and not clipped.
-pub(super) fn plain(weights: Precision, activations: Precision) -> LayerPrecision {
-    let activation_clip = Default::default();
-    LayerPrecision {
-        weights,
-        activations,
-        rounding: Rounding::Nearest,
-        clip: Clip::None,
-        asymmetric: false,
-        activation_clip,
-    }
 }
 
 /// `int<bits>x<terms>`.

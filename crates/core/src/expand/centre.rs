@@ -30,7 +30,7 @@ pub(super) struct Grids {
 
 /// The grids of a tensor by a method, of finite values.
 pub(super) fn grids(x: &[f32], channels: Channels, method: &Method) -> Grids {
-    let symmetric = first_scales(x, x, channels, method);
+    let symmetric = first_scales(x, None, channels, method);
     // A block's scale follows its channel's range about zero.
     if !method.asymmetric || matches!(method.granularity, Granularity::Group(_)) {
         return Grids { scales: symmetric, offsets: Vec::new() };
@@ -52,7 +52,7 @@ pub(super) fn grids(x: &[f32], channels: Channels, method: &Method) -> Grids {
         channels.for_each_run(x.len(), |channel, run| {
             run.for_each(|i| rest[i] = ((f64::from(x[i]) - middles[place(channel)]) * wider) as f32);
         });
-        for (at, scale) in first_scales(x, &rest, channels, method).into_iter().enumerate() {
+        for (at, scale) in first_scales(x, Some(&rest), channels, method).into_iter().enumerate() {
             let offset = offset(&groups[at], middles[at], scale, method).filter(|&offset| offset != 0);
             let Some(offset) = offset else { continue };
             let made = Candidate::new(&groups[at], scale, offset, precision);

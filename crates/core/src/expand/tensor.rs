@@ -146,8 +146,8 @@ pub fn expand_tensor_by(name: &str, x: &[f32], shape: &[usize], axis: usize, met
     Ok(series)
 }
 
-/// `scale_1` of every channel, or of the tensor; `rest` is what their terms are to hold, `x` less the biases.
-pub(super) fn first_scales(x: &[f32], rest: &[f32], channels: Channels, method: &Method) -> Vec<f32> {
+/// `scale_1` of every channel, or of the tensor; `rest` is what their terms are to hold, `x` less the biases where it has any.
+pub(super) fn first_scales(x: &[f32], rest: Option<&[f32]>, channels: Channels, method: &Method) -> Vec<f32> {
     let Method { precision, granularity, clip, .. } = *method;
     let largest = |x: &[f32]| {
         let mut largest = vec![0f32; channels.count];
@@ -155,7 +155,8 @@ pub(super) fn first_scales(x: &[f32], rest: &[f32], channels: Channels, method: 
         let all = || vec![largest.iter().copied().fold(0.0, f32::max)];
         if granularity == Granularity::Tensor { all() } else { largest }
     };
-    let (reach, largest) = (largest(x), largest(rest));
+    let reach = largest(x);
+    let largest = rest.map_or_else(|| reach.clone(), largest);
     let is_short = !matches!(granularity, Granularity::Group(_)) && x.len() / largest.len() <= SHORT_GROUP;
     let steps = |held: &[f32]| -> Vec<Step> {
         held.iter().zip(&reach).map(|(&c, &reach)| Step::of(c, reach, precision)).collect()
@@ -170,7 +171,11 @@ pub(super) fn first_scales(x: &[f32], rest: &[f32], channels: Channels, method: 
         });
         groups
     };
-    let held = if clip == Clip::None { largest.clone() } else { clipped(&groups(rest), &largest, precision, clip) };
+    let held = if clip == Clip::None {
+        largest.clone()
+    } else {
+        clipped(&groups(rest.unwrap_or(x)), &largest, precision, clip)
+    };
     if !is_short {
         return steps(&held).iter().map(|step| step.scale).collect();
     }

@@ -9,16 +9,7 @@ fn precision(text: &str) -> Precision {
 }
 
 fn pair(weights: &str, activations: &str) -> LayerPrecision {
-    let (weights, activations) = (precision(weights), precision(activations));
-    let activation_clip = ActivationClip::None;
-    LayerPrecision {
-        weights,
-        activations,
-        rounding: Rounding::Sum,
-        clip: Clip::None,
-        asymmetric: false,
-        activation_clip,
-    }
+    LayerPrecision { rounding: Rounding::Sum, ..LayerPrecision::plain(precision(weights), precision(activations)) }
 }
 
 fn geometry(groups: usize) -> Geometry {

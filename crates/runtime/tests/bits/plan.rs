@@ -2,24 +2,13 @@
 
 use std::sync::Arc;
 
-use fpxint::{
-    ActivationClip, Clip, Goal, Granularity, LayerPrecision, Plan, Rounding, Settings, Weight, choose, expand_layer,
-};
+use fpxint::{Goal, Granularity, LayerPrecision, Plan, Settings, Weight, choose, expand_layer};
 use fpxint_runtime::{Measurement, Options};
 
 use crate::{array, bits, feed, load, models, options};
 
 fn pair(weights: &str, activations: &str) -> LayerPrecision {
-    let (weights, activations) = (weights.parse().unwrap(), activations.parse().unwrap());
-    let activation_clip = ActivationClip::None;
-    LayerPrecision {
-        weights,
-        activations,
-        rounding: Rounding::Nearest,
-        clip: Clip::None,
-        asymmetric: false,
-        activation_clip,
-    }
+    LayerPrecision::plain(weights.parse().unwrap(), activations.parse().unwrap())
 }
 
 fn base() -> Settings {

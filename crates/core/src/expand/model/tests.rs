@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::{
-    ActivationClip, ConvGeometry, Costs, Geometry, Granularity, Grid, LayerFacts, Lost, MatMulGeometry, Padding,
-    Partition, Settings, abelian_add, abelian_mul, expand_layer, expand_tensor,
+    ActivationClip, Clip, ConvGeometry, Costs, Geometry, Granularity, Grid, LayerFacts, Lost, MatMulGeometry, Method,
+    Padding, Partition, Rounding, Settings, abelian_add, abelian_mul, expand_layer, expand_tensor, expand_tensor_by,
 };
 use crate::{Layer, Weight};
 use proptest::prelude::*;
@@ -141,6 +141,44 @@ proptest! {
     }
 }
 
+/// With the first term go the saturation part and the bias, which the bound of a weight includes.
+#[test]
+fn weights_stay_within_their_bound_whatever_terms_are_lost() {
+    let tail = |i: usize| 0.4 + (i as f32 * 0.71).sin() * if i % 110 == 3 { 4.0 } else { 1.0 };
+    let x: Vec<f32> = (0..480).map(tail).collect();
+    let precision: Precision = "int2x3".parse().unwrap();
+    for (clip, asymmetric) in [Clip::None, Clip::Mse].into_iter().flat_map(|clip| [(clip, false), (clip, true)]) {
+        let method =
+            Method { precision, granularity: Granularity::Channel, rounding: Rounding::Nearest, clip, asymmetric };
+        let series = expand_tensor_by("w", &x, &[4, 120], 0, &method).unwrap();
+        assert_eq!((series.saturation().is_empty(), series.offsets().is_empty()), (clip == Clip::None, !asymmetric));
+        let (facts, folds) = (LayerFacts::of(&series, 120), [1..=1, 2..=2, 3..=3]);
+        let codes = basis_codes("w", precision, &(1..=3)).unwrap();
+        for lost in 1..7u32 {
+            let (mut gone, mut kept) = (vec![0i64; 4], vec![0i64; 480]);
+            for index in 0..3 {
+                let weight = basis_weight("w", &series, &folds, index).unwrap();
+                if lost >> index & 1 == 1 {
+                    abelian_add(&mut gone, &weight.channel_sums(series.channels()).0);
+                } else {
+                    kept.iter_mut()
+                        .zip(&weight.q)
+                        .enumerate()
+                        .for_each(|(i, (to, &q))| *to += weight.whole(i / 120, q));
+                }
+            }
+            let mean = facts.mean(&Lost { codes, sums: gone, magnitudes: Vec::new() });
+            let terms: Vec<u32> = (1..=3).filter(|term| lost >> (term - 1) & 1 == 1).collect();
+            let bound = facts.weight_bound(&terms, &mean);
+            for (i, &kept) in kept.iter().enumerate() {
+                let value = facts.units[i / 120] * (kept as f64 + mean[i / 120] as f64 / 4.0);
+                let error = (value - f64::from(x[i])).abs();
+                assert!(error <= bound, "{error} of {bound}: {terms:?} {clip:?} {asymmetric}");
+            }
+        }
+    }
+}
+
 #[test]
 fn whole_last_terms_leave_the_prefix() {
     let x: Vec<f32> = (0..40).map(|i| (i as f32 * 0.71).sin()).collect();
@@ -172,14 +210,14 @@ fn whole_last_terms_leave_the_prefix() {
 fn the_saturation_part_belongs_to_the_first_term() {
     let mut x: Vec<f32> = (0..640).map(|i| (i as f32 * 0.71).sin() * 0.2).collect();
     x[9] = 1.0;
-    let method = crate::Method {
+    let method = Method {
         precision: "int2x2".parse().unwrap(),
         granularity: Granularity::Channel,
-        rounding: crate::Rounding::Nearest,
-        clip: crate::Clip::Mse,
+        rounding: Rounding::Nearest,
+        clip: Clip::Mse,
         asymmetric: false,
     };
-    let series = crate::expand_tensor_by("w", &x, &[1, 640], 0, &method).unwrap();
+    let series = expand_tensor_by("w", &x, &[1, 640], 0, &method).unwrap();
     let saturation = series.saturation();
     assert!(!saturation.is_empty(), "the largest value is clipped");
     let terms = [1..=1, 2..=2];
@@ -208,8 +246,8 @@ fn model() -> Expanded {
         weights: "int4x3".parse().unwrap(),
         activations: "int4x2".parse().unwrap(),
         granularity: Granularity::Channel,
-        rounding: crate::Rounding::Nearest,
-        clip: crate::Clip::None,
+        rounding: Rounding::Nearest,
+        clip: Clip::None,
         asymmetric: false,
         activation_clip: ActivationClip::None,
     };
