@@ -147,7 +147,7 @@ fn weights_stay_within_their_bound_whatever_terms_are_lost() {
     let tail = |i: usize| 0.4 + (i as f32 * 0.71).sin() * if i % 110 == 3 { 12.0 } else { 1.0 };
     let x: Vec<f32> = (0..480).map(tail).collect();
     let precision: Precision = "int2x3".parse().unwrap();
-    for (clip, asymmetric) in [Clip::None, Clip::Mse].into_iter().flat_map(|clip| [(clip, false), (clip, true)]) {
+    for (clip, asymmetric) in [Clip::None, Clip::Laplace].into_iter().flat_map(|clip| [(clip, false), (clip, true)]) {
         let method =
             Method { precision, granularity: Granularity::Channel, rounding: Rounding::Nearest, clip, asymmetric };
         let series = expand_tensor_by("w", &x, &[4, 120], 0, &method).unwrap();
