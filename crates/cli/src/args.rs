@@ -13,7 +13,7 @@ use crate::ensemble::Ensemble;
 use crate::group_args::{Basis, PlanWorkers, Workers};
 use crate::limits::LimitFlags;
 use crate::progress::Watch;
-use crate::values::{activation_clip, clip, correction, granularity, rounding, symmetry};
+use crate::values::{activation_clip, clip, correction, granularity, rotation, rounding, symmetry};
 
 static VERSION: LazyLock<String> = LazyLock::new(|| {
     let kernels: Vec<_> = fpxint_kernels::available().iter().map(|k| k.name()).collect();
@@ -186,6 +186,10 @@ pub struct Method {
     /// states; of plans: laplace for rows of 8 bits]
     #[arg(long, value_name = "none|laplace", value_parser = activation_clip)]
     pub activation_clip: Option<ActivationClip>,
+    /// Rotate what enters matrix products, so that no value decides the grid of its row: none or hadamard [default: none; of plans:
+    /// hadamard for models of tokens]
+    #[arg(long, value_name = "none|hadamard", value_parser = rotation)]
+    pub rotation: Option<bool>,
     /// Correct biases by the mean error of the weights, the means of activations being those of synthetic inputs: none or
     /// synthetic [default: none; of plans: synthetic, but for models of tokens]
     #[arg(long, value_name = "none|synthetic", value_parser = correction)]
@@ -197,7 +201,8 @@ impl Method {
     pub fn given(&self) -> Option<&'static str> {
         let rounding = self.rounding.map(|_| "--rounding");
         let grid = self.clip.map(|_| "--clip").or(self.symmetry.map(|_| "--symmetry"));
-        rounding.or(grid).or(self.bias_correction.map(|_| "--bias-correction"))
+        let values = self.rotation.map(|_| "--rotation").or(self.bias_correction.map(|_| "--bias-correction"));
+        rounding.or(grid).or(values)
     }
 }
 

@@ -65,6 +65,7 @@ fn load_alike(common: &Common, source: &fpxint_onnx::Model, path: &Path, precisi
         grouping::refuse_float(common, path, &precisions.workers)?;
         return Ok(Engine::Float(Box::new(Float::load(source).with_context(|| path.display().to_string())?)));
     };
+    let source = &planning::rotated(source, precisions.method.rotation == Some(true), None);
     let options = Options {
         weights,
         activations,
@@ -94,6 +95,7 @@ fn load_planned(common: &Common, source: &fpxint_onnx::Model, path: &Path, preci
     };
     // A plan is not to depend on outputs that the file does not have.
     let Planned { plan, means, .. } = planning::planned(common, &source.unexposed(), path, &request)?;
+    let source = &planning::rotated(source, plan.rotated, None);
     let options = Options {
         plan: Some(Arc::new(plan)),
         means,

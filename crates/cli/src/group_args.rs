@@ -6,7 +6,7 @@ use clap::Args;
 use fpxint::{Clip, Precision, Rounding};
 
 use crate::args::{Sizes, precision};
-use crate::values::{clip, rounding, symmetry};
+use crate::values::{clip, rotation, rounding, symmetry};
 
 /// Flags of workers within this process.
 #[derive(Debug, Clone, Default, Args)]
@@ -45,6 +45,9 @@ pub(crate) struct Basis {
     /// Weights about zero, or with a bias a channel beside their terms: symmetric or asymmetric [default: symmetric]
     #[arg(long, value_name = "symmetric|asymmetric", value_parser = symmetry)]
     pub symmetry: Option<bool>,
+    /// Rotate what enters matrix products: none or hadamard [default: none]
+    #[arg(long, value_name = "none|hadamard", value_parser = rotation)]
+    pub rotation: Option<bool>,
 }
 
 #[derive(Debug, Args)]

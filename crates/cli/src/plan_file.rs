@@ -3,13 +3,14 @@
 //! ```toml
 //! version = 1
 //! bias_correction = true
+//! rotation = "none"
 //! default = { weights = "int4x2", activations = "int4x2", rounding = "sum", clip = "none", activation_clip = "none" }
 //!
 //! [layers]
 //! "Conv_1" = { weights = "int4x3", activations = "int4x2", activation_clip = "laplace" }
 //! ```
 //!
-//! `bias_correction`, `rounding`, `clip` and `activation_clip` may be left out; a layer's are then those of `default`.
+//! `bias_correction`, `rotation`, `rounding`, `clip` and `activation_clip` may be left out; a layer's are then those of `default`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -35,6 +36,8 @@ struct File {
     version: u32,
     #[serde(default)]
     bias_correction: bool,
+    #[serde(default, deserialize_with = "rotation")]
+    rotation: bool,
     default: Entry,
     #[serde(default)]
     layers: BTreeMap<String, Entry>,
@@ -78,6 +81,12 @@ fn clip<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Clip>, D::E
 fn symmetry<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
     let text = String::deserialize(deserializer)?;
     crate::values::symmetry(&text).map(Some).map_err(|what| de::Error::custom(format!("`{text}` {what}")))
+}
+
+/// Whether what enters matrix products is rotated.
+fn rotation<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    crate::values::rotation(&text).map_err(|what| de::Error::custom(format!("`{text}` {what}")))
 }
 
 fn activation_clip<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ActivationClip>, D::Error> {
@@ -125,7 +134,7 @@ pub(crate) fn read(path: &Path, names: &[&str], otherwise: LayerPrecision) -> Re
 /// # Errors
 /// What is wrong, with its line.
 pub fn parse(text: &str, otherwise: LayerPrecision) -> Result<Plan> {
-    let File { version, bias_correction, default, layers } = toml::from_str(text).map_err(|error| {
+    let File { version, bias_correction, rotation, default, layers } = toml::from_str(text).map_err(|error| {
         let at = error.span().map_or(0, |span| span.start);
         let line = 1 + text.bytes().take(at).filter(|&byte| byte == b'\n').count();
         let words = error.message().split_whitespace().collect::<Vec<_>>().join(" ");
@@ -137,7 +146,7 @@ pub fn parse(text: &str, otherwise: LayerPrecision) -> Result<Plan> {
     );
     let default = default.precision(otherwise);
     let layers = layers.into_iter().map(|(name, entry)| (name, entry.precision(default)));
-    Ok(Plan { default, layers: layers.collect(), corrected: bias_correction })
+    Ok(Plan { default, layers: layers.collect(), corrected: bias_correction, rotated: rotation })
 }
 
 /// What may quote the file: without control characters, cut where it is long.
@@ -173,7 +182,9 @@ pub fn text(plan: &Plan, names: &[&str], remark: &str) -> String {
         }
         text
     };
+    let rotation = if plan.rotated { "hadamard" } else { "none" };
     let mut text = format!("# {remark}\nversion = {VERSION}\nbias_correction = {}\n", plan.corrected);
+    let _ = writeln!(text, "rotation = \"{rotation}\"");
     let default = pair(plan.default);
     let grid = format!("clip = \"{clip}\", symmetry = \"{}\"", symmetry(asymmetric));
     let method = format!("rounding = \"{rounding}\", {grid}, activation_clip = \"{}\"", activation_clip.name());
@@ -228,7 +239,7 @@ mod tests {
         let choices = [pair("int4x3", "int4x2"), other];
         let layers = names.iter().enumerate().map(|(i, name)| ((*name).to_owned(), choices[i % 2]));
         let default = LayerPrecision { clip: Clip::Laplace, ..pair("int4x2", "int4x3") };
-        let plan = Plan { default, layers: layers.collect(), corrected: true };
+        let plan = Plan { default, layers: layers.collect(), corrected: true, rotated: true };
         let text = text(&plan, &names, "a remark");
         assert_eq!(parse(&text, other).unwrap_or_else(|e| panic!("{e:#} in\n{text}")), plan);
         assert!(text.find("\"b\"") < text.find("a.weight"), "in the order of the names: {text}");
@@ -244,7 +255,7 @@ mod tests {
             LayerPrecision { rounding: Rounding::Sum, clip: Clip::Mse, ..pair("int4x2", "int4x2") }
         );
         assert_eq!(plan.of("a"), LayerPrecision { rounding: Rounding::Sum, ..pair("int4x3", "int4x2") });
-        assert!(!plan.corrected);
+        assert!(!plan.corrected && !plan.rotated);
     }
 
     #[test]
@@ -268,6 +279,8 @@ mod tests {
             (layers(&"a = { weights = \"int4x2\", activations = \"int4x2\" }\n".repeat(2)), &["line 5", "duplicate"]),
             (layers("a = { weights = \"int4x2\", activations = \"int4x2\", clip = \"x\" }"), &["line 4", "laplace"]),
             (layers("a = { weights = \"int4x2\", activations = \"int4x2\", rounding = 1 }"), &["line 4", "string"]),
+            (format!("{GOOD}rotation = \"givens\"\n"), &["line 3", "hadamard"]),
+            (format!("{GOOD}rotation = true\n"), &["line 3", "string"]),
             (layers("a = {"), &["line 4"]),
             (layers("a"), &["line 4"]),
         ] {

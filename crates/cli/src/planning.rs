@@ -1,5 +1,6 @@
 //! From the planning flags and a model to its plan: read from a file, or made for a goal.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -92,7 +93,8 @@ pub(crate) fn planned(common: &Common, model: &Model, path: &Path, request: &Req
         let unused = if stated.is_some() { ", which goes before the goal" } else { "" };
         remark(common, &format!("{}: the plan is read from it{unused}", file.display()));
         plan.corrected = request.method.bias_correction.unwrap_or(plan.corrected);
-        let means = means(common, model, plan.corrected)?;
+        plan.rotated = request.method.rotation.unwrap_or(plan.rotated);
+        let means = means(common, &rotated(model, plan.rotated, request.layers), plan.corrected)?;
         return Ok(Planned { plan, means, ways: Vec::new() });
     }
     let Some(goal) = stated.or(request.otherwise) else {
@@ -128,6 +130,8 @@ fn made(common: &Common, model: &Model, goal: Goal, request: &Request<'_>) -> Re
     // Real sentences are further from synthetic ones than these differ among themselves: docs/planning.md.
     let has_tokens = survey.inputs.iter().any(|port| port.rows.is_some());
     let corrected = request.method.bias_correction.unwrap_or(!has_tokens);
+    let rotates = request.method.rotation.unwrap_or(has_tokens && !matches!(goal, Goal::Stopping(_)));
+    let model = &rotated(model, rotates, request.layers);
     let means = if corrected { Some(observed(common, model, &survey.inputs)?) } else { None };
     let all = measured(common, model, &survey, goal, request, means.as_ref().map_or(&[], |means| means))?;
     let every: Vec<usize> = (0..all.len()).collect();
@@ -135,12 +139,18 @@ fn made(common: &Common, model: &Model, goal: Goal, request: &Request<'_>) -> Re
     let options: Vec<LayerOptions> = chosen.iter().map(|&index| all[index].clone()).collect();
     let found = choose(&options, goal)?;
     let mut ways = vec![None; all.len()];
-    let mut plan = Plan { default: request.default(Rounding::Sum)?, layers: Default::default(), corrected };
+    let default = request.default(Rounding::Sum)?;
+    let mut plan = Plan { default, layers: Default::default(), corrected, rotated: rotates };
     for (&index, way) in chosen.iter().zip(found) {
         plan.layers.insert(all[index].name.clone(), way.precision);
         ways[index] = Some(way);
     }
     Ok(Planned { plan, means, ways })
+}
+
+/// The model as it is or, if it `rotates`, with what enters its matrix products rotated: of `layers`, or all.
+pub(crate) fn rotated<'a>(model: &'a Model, rotates: bool, layers: Option<&[usize]>) -> Cow<'a, Model> {
+    if rotates { Cow::Owned(model.rotated(layers)) } else { Cow::Borrowed(model) }
 }
 
 /// Most images, or sentences, of the synthetic batch that a plan is made on.

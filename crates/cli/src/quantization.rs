@@ -58,6 +58,10 @@ pub fn quantize(common: &Common, args: &Quantize, mut model: fpxint_onnx::Model)
     check(args, &model)?;
     let chosen = chosen(&model, args)?;
     let (base, planned) = precisions(common, args, &model, &chosen)?;
+    let asked = args.method.rotation == Some(true);
+    if planned.as_ref().map_or(asked, |planned| planned.plan.rotated) {
+        model = model.rotated(Some(&chosen));
+    }
     let means = match &planned {
         Some(planned) => planned.means.clone(),
         None => planning::means(common, &model, args.method.bias_correction == Some(true))?,

@@ -30,6 +30,15 @@ pub(crate) fn correction(text: &str) -> Result<bool, String> {
     }
 }
 
+/// Whether what enters matrix products is rotated.
+pub(crate) fn rotation(text: &str) -> Result<bool, String> {
+    match text {
+        "none" => Ok(false),
+        "hadamard" => Ok(true),
+        _ => Err("is not none or hadamard".to_owned()),
+    }
+}
+
 /// A clip of activations.
 pub(crate) fn activation_clip(text: &str) -> Result<ActivationClip, String> {
     ActivationClip::named(text).ok_or_else(|| "is not none or laplace".to_owned())

@@ -11,6 +11,7 @@
 //! * [`Grid`]: the expansion of activations at run time, one grid per row or image.
 //! * [`Saturated`]: the same with what lies beyond a clip, [`ActivationClip`], as a sparse integer part.
 //! * [`expand_layer`]: a layer's weights to an [`ExpandedLayer`].
+//! * [`Rotation`]: what spreads the large values of rows before they are expanded.
 //! * [`Plan`]: precisions layer by layer; [`choose`](choose()) is the planner.
 //! * [`Expanded`]: a model as the sum of basis models; [`Partition`]: which of them each worker of a group runs.
 //! * [`Reduce`]: where the partial sums of basis models are added, by [`abelian_add`].
@@ -28,6 +29,7 @@ mod pack;
 mod plan;
 mod precision;
 mod reduce;
+mod rotation;
 mod rounding;
 mod saturation;
 mod series;
@@ -51,5 +53,6 @@ pub use pack::{Packed, pack, packed_len, unpack};
 pub use plan::{ActivationOption, Goal, LayerOptions, LayerPrecision, Plan, Way, WeightOption, choose};
 pub use precision::Precision;
 pub use reduce::{Gather, GroupError, Reduce, abelian_add, abelian_mul};
+pub use rotation::Rotation;
 pub use rounding::Rounding;
 pub use series::{Channels, Prefix, Scales, Series};

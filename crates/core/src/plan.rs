@@ -43,6 +43,8 @@ pub struct Plan {
     pub layers: BTreeMap<String, LayerPrecision>,
     /// Whether biases are corrected by the means of what enters the layers ([`crate::Means`]).
     pub corrected: bool,
+    /// Whether what enters matrix products is rotated ([`crate::Rotation`]).
+    pub rotated: bool,
 }
 
 impl Plan {

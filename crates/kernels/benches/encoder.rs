@@ -3,7 +3,7 @@
 //! `cargo bench -p fpxint-kernels --bench encoder`; `FPXINT_KERNEL` chooses the kernel.
 
 use divan::{Bencher, counter::ItemsCount};
-use fpxint_kernels::{Activation, Attention, Extent, Kernel, Norm, Operands, Rows, Workspace, select};
+use fpxint_kernels::{Activation, Attention, Extent, Kernel, Norm, Operands, Rotation, Rows, Workspace, select};
 
 fn main() {
     divan::main();
@@ -50,6 +50,14 @@ fn layer_norm(bencher: Bencher, k: usize) {
     let norm = Norm { scale: wave(k), bias: wave(k), epsilon: 1e-5, rms: false };
     let (x, mut y, mut ranges) = (wave(128 * k), vec![0.0; 128 * k], vec![]);
     bencher.counter(ItemsCount::new(x.len())).bench_local(|| norm.run(kernel(), &x, &mut y, &mut ranges, 1));
+}
+
+#[divan::bench(args = [384, 1536])]
+fn rotation(bencher: Bencher, k: usize) {
+    let rotation = Rotation::new(wave(128)).expect("128 factors");
+    let (x, mut y, mut ranges) = (wave(128 * k), vec![0.0; 128 * k], vec![]);
+    let counter = ItemsCount::new(x.len());
+    bencher.counter(counter).bench_local(|| rotation.run(kernel(), (&x, k), &mut y, &mut ranges, 1));
 }
 
 #[divan::bench(args = [Activation::Gelu, Activation::GeluTanh, Activation::Silu])]

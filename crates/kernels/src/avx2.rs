@@ -15,7 +15,9 @@ use crate::attention::integers::bodies::{code_queries, code_values, weigh};
 use crate::attention::transpose;
 use crate::kernel::{MR, NR, Tile};
 use crate::window::Window;
-use crate::x86::{by_rows, depthwise_256 as depthwise, float_product_256 as float_product, x86_by_parts, x86_kernel};
+use crate::x86::{
+    by_rows, depthwise_256 as depthwise, float_product_256 as float_product, turn_256 as turn, x86_by_parts, x86_kernel,
+};
 
 /// Columns of a block.
 const COLUMNS: usize = 8;

@@ -36,9 +36,11 @@ macro_rules! of_rows {
 
 mod floats;
 mod integers;
+mod rotation;
 
 use floats::{float_product, transpose};
 use integers::{code_queries, code_values, weigh};
+use rotation::turn;
 
 /// Adds the products of a window's `ROWS` rows by a panel to `$acc`: a macro, so that they stay in the registers of the function
 /// it stands in. Of a half panel only the first vector has outputs.

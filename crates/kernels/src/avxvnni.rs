@@ -11,8 +11,8 @@ use crate::attention::transpose;
 use crate::kernel::{NR, Tile};
 use crate::window::Window;
 use crate::x86::{
-    by_rows, depthwise_256 as depthwise, float_product_256 as float_product, store_256 as store, x86_by_parts,
-    x86_kernel,
+    by_rows, depthwise_256 as depthwise, float_product_256 as float_product, store_256 as store, turn_256 as turn,
+    x86_by_parts, x86_kernel,
 };
 
 /// Columns of a block.

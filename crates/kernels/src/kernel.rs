@@ -202,6 +202,8 @@ pub mod sealed {
         fn activate(&self, activation: Activation, x: &[f32], y: &mut [f32]);
         /// One normalised row; its range.
         fn normalise(&self, norm: &Norm, x: &[f32], y: &mut [f32]) -> Range;
+        /// `y = (x factors) H`, by blocks of as many values as there are factors: 16, 32, 64 or 128.
+        fn turn(&self, factors: &[f32], x: &[f32], y: &mut [f32]);
         /// `exp(x - max x)` of what `scores` makes of `x`, in place; their sum.
         fn exponentials(&self, x: &mut [f32], scores: Option<Scores<'_>>) -> f32;
         /// `x = (x + 0) * by`.

@@ -19,6 +19,7 @@
 //! * [`Range`]: what the next layer needs to know of a value.
 //! * [`Activation`]: the functions of one value that end a layer, or stand alone.
 //! * [`Attention`], [`Norm`], [`softmax`] and [`sum`]: float operators of encoders, each sum in an order that no vector shows in.
+//! * [`Rotation`]: of rows, before they are quantised.
 //! * [`with_default_floats`]: the floating-point environment, whatever the host has made of it.
 //! * [`Pool`] and [`global_average`]: pools between layers, with a fixed order of roundings.
 
@@ -43,6 +44,7 @@ mod peak;
 mod pool;
 mod product;
 mod range;
+mod rotation;
 mod run;
 mod scalar;
 mod shape;
@@ -64,5 +66,6 @@ pub use peak::peak;
 pub use pool::{Pool, Pooling, global_average};
 pub use product::{Epilogue, Error, Product, Residual, Room, Share};
 pub use range::Range;
+pub use rotation::Rotation;
 pub use shape::Shape;
 pub use softmax::{add, softmax, sum};

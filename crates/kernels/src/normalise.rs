@@ -8,10 +8,8 @@
 //! Sums run in 64 lanes (`lanes`), squares enter by `mul_add`; division and square root are IEEE's. Where the sum of squares is
 //! not finite, as where the row holds what is not finite, the row is NaN.
 
-use rayon::prelude::*;
-
 use crate::lanes::{joined, tree};
-use crate::{Kernel, Range, bodies};
+use crate::{Kernel, Range, bodies, run};
 
 /// Lanes of a sum.
 const LANES: usize = 64;
@@ -35,27 +33,8 @@ impl Norm {
     /// # Panics
     /// If scale and bias differ in length, `x` and `y` do, or the rows do not fill them.
     pub fn run(&self, kernel: &dyn Kernel, x: &[f32], y: &mut [f32], ranges: &mut Vec<Range>, threads: usize) {
-        let k = self.scale.len();
-        assert_eq!((self.bias.len(), x.len()), (k, y.len()), "one bias a column, one output a value");
-        let rows = x.len() / k.max(1);
-        assert_eq!(rows * k, x.len(), "rows of {k} values");
-        ranges.clear();
-        ranges.resize(rows, Range::EMPTY);
-        if rows == 0 {
-            return;
-        }
-        let some = rows.div_ceil(4 * threads.max(1));
-        let block = |((y, x), ranges): ((&mut [f32], &[f32]), &mut [Range])| {
-            for ((y, x), range) in y.chunks_exact_mut(k).zip(x.chunks_exact(k)).zip(ranges) {
-                *range = kernel.normalise(self, x, y);
-            }
-        };
-        if threads <= 1 {
-            block(((y, x), ranges));
-        } else {
-            let blocks = y.par_chunks_mut(some * k).zip(x.par_chunks(some * k)).zip(ranges.par_chunks_mut(some));
-            blocks.for_each(block);
-        }
+        assert_eq!(self.bias.len(), self.scale.len(), "one bias a column");
+        run::rows((x, y), self.scale.len(), ranges, threads, |x, y| kernel.normalise(self, x, y));
     }
 }
 

@@ -80,6 +80,38 @@ pub(crate) fn map_blocks<T: Send, R: Send>(
     blocks.collect()
 }
 
+/// Makes the rows of `k` values of `y` from those of `x` by `f`, and `ranges` what it returns for each.
+///
+/// # Panics
+/// If `x` and `y` differ in length or are not made of rows.
+pub(crate) fn rows(
+    (x, y): (&[f32], &mut [f32]),
+    k: usize,
+    ranges: &mut Vec<Range>,
+    threads: usize,
+    f: impl Fn(&[f32], &mut [f32]) -> Range + Sync,
+) {
+    let rows = x.len() / k.max(1);
+    assert!(x.len() == y.len() && rows * k == x.len(), "rows of {k} values");
+    ranges.clear();
+    ranges.resize(rows, Range::EMPTY);
+    if rows == 0 {
+        return;
+    }
+    let some = rows.div_ceil(4 * threads.max(1));
+    let block = |((y, x), ranges): ((&mut [f32], &[f32]), &mut [Range])| {
+        for ((y, x), range) in y.chunks_exact_mut(k).zip(x.chunks_exact(k)).zip(ranges) {
+            *range = f(x, y);
+        }
+    };
+    if threads <= 1 {
+        block(((y, x), ranges));
+    } else {
+        let blocks = y.par_chunks_mut(some * k).zip(x.par_chunks(some * k)).zip(ranges.par_chunks_mut(some));
+        blocks.for_each(block);
+    }
+}
+
 /// Ranges of `n` images from those of their parts.
 pub(crate) fn united(n: usize, parts: Vec<(usize, Range)>) -> Vec<Range> {
     let mut ranges = vec![Range::EMPTY; n];

@@ -10,7 +10,7 @@ use crate::pool::{self, Line};
 use crate::range::Lanes;
 use crate::softmax::{self, Scores};
 use crate::window::{Strip, Window};
-use crate::{Activation, Norm, Range, activation, bodies, normalise};
+use crate::{Activation, Norm, Range, activation, bodies, normalise, rotation};
 
 /// The scalar kernel; every CPU has it.
 #[derive(Debug)]
@@ -109,6 +109,10 @@ impl Routines for Scalar {
 
     fn normalise(&self, norm: &Norm, x: &[f32], y: &mut [f32]) -> Range {
         normalise::normalise(norm, x, y)
+    }
+
+    fn turn(&self, factors: &[f32], x: &[f32], y: &mut [f32]) {
+        rotation::turn(factors, x, y);
     }
 
     fn exponentials(&self, x: &mut [f32], scores: Option<Scores<'_>>) -> f32 {

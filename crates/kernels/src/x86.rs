@@ -5,7 +5,7 @@ use crate::kernel::MR;
 
 /// Makes the type `$kernel` named `$name`, for CPUs that have every `$feature`.
 ///
-/// The invoking module holds `tile`, `depthwise`, `fused`, `fused_depthwise`, `float_product`, `transpose`, `code_queries`,
+/// The invoking module holds `tile`, `depthwise`, `fused`, `fused_depthwise`, `float_product`, `transpose`, `turn`, `code_queries`,
 /// `code_values` and `weigh`, safe functions that enable no feature beyond these: the compiler checks it. The loops of [`crate::bodies`] and of the float operators are compiled
 /// for the same features.
 macro_rules! x86_kernel {
@@ -72,6 +72,7 @@ macro_rules! x86_kernel {
             $crate::x86::x86_routine!(
                 normalise(norm: &$crate::Norm, x: &[f32], y: &mut [f32]) -> $crate::Range, $crate::normalise::normalise, [$($feature),*]
             );
+            $crate::x86::x86_routine!(turn(factors: &[f32], x: &[f32], y: &mut [f32]), self::turn, [$($feature),*]);
             $crate::x86::x86_routine!(
                 exponentials(x: &mut [f32], scores: Option<$crate::softmax::Scores<'_>>) -> f32, $crate::softmax::exponentials, [$($feature),*]
             );
@@ -178,6 +179,8 @@ pub(crate) use {block, by_rows, x86_by_parts, x86_kernel, x86_routine};
 
 mod depthwise;
 mod floats;
+mod rotation;
 
 pub(crate) use depthwise::{depthwise_256, store_256};
 pub(crate) use floats::float_product_256;
+pub(crate) use rotation::turn_256;

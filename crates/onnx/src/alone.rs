@@ -1,5 +1,7 @@
 //! One layer as a model of its own: what the layer computes in FP32, without the graph around it.
 
+use std::borrow::Cow;
+
 use fpxint::{Geometry, Layer, Padding, Weight};
 use prost::Message;
 
@@ -22,7 +24,8 @@ impl Model {
     /// * `x`: `(batch, channels_in, [height,] width)` for a convolution, all but the channels open; `(rows, k)` for a matrix
     ///   product of whatever rank. `y`: `(batch, channels_out, ..)` and `(rows, n)`.
     ///
-    /// A layer whose weights are a series has the values that the series stands for, rounded to f32.
+    /// A layer whose weights are a series has the values that the series stands for, rounded to f32; one whose input is rotated
+    /// takes it as it is before.
     ///
     /// # Errors
     /// As [`Model::layer`].
@@ -31,14 +34,17 @@ impl Model {
     /// Unless `index < self.layers().len()`.
     pub fn alone(&self, index: usize) -> Result<Model, Error> {
         let layer = self.layer(index)?;
-        let weights = match &layer.weight {
-            Weight::Float(values) => float_tensor("w", &layer.geometry.weight_shape(), values),
+        let values = match &layer.weight {
+            Weight::Float(values) => Cow::Borrowed(values.as_slice()),
             Weight::Series(series) => {
-                let values: Vec<f32> =
-                    series.values(&layer.name, series.precision().order())?.map(|v| v as f32).collect();
-                float_tensor("w", series.shape(), &values)
+                Cow::Owned(series.values(&layer.name, series.precision().order())?.map(|v| v as f32).collect())
             }
         };
+        let values = match (self.layers()[index].rotation, &layer.geometry) {
+            (Some(rotation), Geometry::MatMul(g)) => Cow::Owned(rotation.restored(g, &values)),
+            _ => values,
+        };
+        let weights = float_tensor("w", &layer.geometry.weight_shape(), &values);
         let bias = layer.bias.as_ref().map(|bias| float_tensor("b", &[bias.len()], bias));
         let inputs = if bias.is_some() { &["x", "w", "b"][..] } else { &["x", "w"] };
         let graph = GraphProto {

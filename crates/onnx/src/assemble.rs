@@ -123,16 +123,15 @@ pub(crate) fn prune(graph: &GraphProto, nodes: Vec<Cow<NodeProto>>) -> GraphProt
     }
 }
 
-/// The nodes that `build` makes between `x` and the plan's output, in FLOAT whatever the type around them.
+/// The nodes that `build` makes between the plan's input and output, in FLOAT whatever the type around them.
 pub(crate) fn in_float(
     plan: &Plan,
     layer: usize,
     names: &Names,
-    x: &str,
     build: impl FnOnce(&str, &str) -> Vec<NodeProto>,
 ) -> Vec<NodeProto> {
     if plan.dtype == DataType::Float as i32 {
-        return build(x, &plan.output);
+        return build(&plan.input, &plan.output);
     }
     let (inner_x, inner_y) = (names.of(layer, "x"), names.of(layer, "y"));
     let cast = |from: &str, output: &str, name: &str, to: i32| {
@@ -141,7 +140,7 @@ pub(crate) fn in_float(
         node.attribute.push(int_attribute("to", i64::from(to)));
         node
     };
-    let mut nodes = vec![cast(x, &inner_x, "in", DataType::Float as i32)];
+    let mut nodes = vec![cast(&plan.input, &inner_x, "in", DataType::Float as i32)];
     nodes.extend(build(&inner_x, &inner_y));
     nodes.push(cast(&inner_y, &plan.output, "out", plan.dtype));
     nodes

@@ -9,9 +9,9 @@ use std::path::Path;
 use crate::assemble::{in_float, rebuild_named};
 use crate::external::of_stream;
 use crate::model::Model;
-use crate::node::input;
 use crate::persist::persist;
 use crate::proto::{TensorProto, tensor_proto::DataType};
+use crate::rotation::Turns;
 use crate::stream::Parts;
 use crate::write::{layer_nodes, made_of};
 use crate::{Error, check};
@@ -38,10 +38,10 @@ pub struct FloatLayer {
 /// If a layer's weights do not fit it (a caller's mistake, not data).
 pub fn write_floats(model: &Model, layers: &[FloatLayer], path: &Path) -> Result<u64, Error> {
     assert_eq!(layers.len(), model.plans.len(), "weights for every layer");
+    let turns = Turns::new(model, |_| true);
     let (graph, names) = rebuild_named(model, |i, plan, names| {
         let has_bias = layers[i].bias.is_some();
-        let x = input(&model.graph().node[plan.node], 0).unwrap_or("");
-        Some(in_float(plan, i, names, x, |x, y| layer_nodes(model, plan, has_bias, i, names, [x, y])))
+        Some(in_float(plan, i, names, |x, y| layer_nodes(&turns, plan, has_bias, i, names, [x, y])))
     });
     let mut proto = made_of(model, graph);
     // Before this set a Gemm without a bias is no node, and a Gemm needs none only where it has one of zeros.

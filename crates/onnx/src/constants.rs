@@ -205,7 +205,7 @@ impl Constant {
     }
 
     /// Values of an integer constant that is read directly.
-    fn integers(&self, graph: &GraphProto) -> Option<Vec<i64>> {
+    pub fn integers(&self, graph: &GraphProto) -> Option<Vec<i64>> {
         if let Base::Attribute(node, i) = self.base {
             let a = graph.node.get(node)?.attribute.get(i)?;
             match a.name.as_deref() {

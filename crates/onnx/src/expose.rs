@@ -5,7 +5,6 @@ use std::collections::{HashMap, HashSet};
 use crate::Error;
 use crate::error::shown;
 use crate::model::{Model, series_nodes};
-use crate::node::input;
 use crate::proto::{TypeProto, ValueInfoProto, type_proto};
 
 impl Model {
@@ -62,7 +61,8 @@ impl Model {
         let mut inside = HashMap::new();
         for plan in &self.plans {
             let series = series_nodes(plan).into_iter().flatten();
-            let nodes = series.chain(&plan.absorbed).chain([&plan.node]);
+            let turn = plan.turn.iter().flat_map(|turn| &turn.nodes);
+            let nodes = series.chain(turn).chain(&plan.absorbed).chain([&plan.node]);
             inside.extend(nodes.map(|&at| (at, (plan.name.as_str(), plan.output.as_str()))));
         }
         inside
@@ -71,9 +71,8 @@ impl Model {
     /// Element types by value, where the graph states them or a layer has them.
     fn types(&self) -> HashMap<&str, i32> {
         let graph = self.graph();
-        let of_layers = self.plans.iter().flat_map(|plan| {
-            [input(&graph.node[plan.node], 0).unwrap_or(""), &plan.output].map(|name| (name, plan.dtype))
-        });
+        let of_layers =
+            self.plans.iter().flat_map(|plan| [plan.input.as_str(), &plan.output].map(|name| (name, plan.dtype)));
         let stated = graph.value_info.iter().filter_map(|value| match value.r#type.as_ref()?.value.as_ref()? {
             type_proto::Value::TensorType(tensor) => Some((value.name.as_deref()?, tensor.elem_type?)),
             _ => None,

@@ -103,8 +103,7 @@ fn matmul_rank(index: &Index, plan: &Plan) -> usize {
     if plan.op_type == "Gemm" {
         return 2;
     }
-    let input = index.graph.node[plan.node].input.first().and_then(|x| index.rank(x));
-    input.or_else(|| index.rank(&plan.output)).unwrap_or(1)
+    index.rank(&plan.input).or_else(|| index.rank(&plan.output)).unwrap_or(1)
 }
 
 /// Composes the folds of a plan; `values` reads a constant. `None` where one has another number of values than finding it

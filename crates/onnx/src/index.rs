@@ -77,6 +77,11 @@ impl<'a> Index<'a> {
         self.reads.get(name).filter(|&&(count, node)| count == 1 && node != ELSEWHERE).map(|&(_, node)| node)
     }
 
+    /// How often a value is read; as a graph output once.
+    pub fn reads(&self, name: &str) -> u32 {
+        self.reads.get(name).map_or(0, |&(count, _)| count)
+    }
+
     /// Rank of a value, where the file states it.
     pub fn rank(&self, name: &str) -> Option<usize> {
         self.ranks.get(name).copied()

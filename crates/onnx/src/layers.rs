@@ -12,8 +12,9 @@ use crate::index::Index;
 use crate::model::Skipped;
 use crate::node::{attribute, float, input, node_name, onnx_op};
 use crate::proto::{NodeProto, tensor_proto::DataType};
+use crate::rotation::Turn;
 use crate::tensor::{is_float, type_name};
-use crate::{Error, geometry};
+use crate::{Error, geometry, rotation};
 
 /// Where the weights of a layer come from.
 #[derive(Debug, Clone)]
@@ -29,6 +30,10 @@ pub(crate) enum Source {
 pub(crate) struct Plan {
     /// Number of its node.
     pub node: usize,
+    /// The value that enters it: before it is turned, where it is.
+    pub input: String,
+    /// What turns it.
+    pub turn: Option<Turn>,
     /// Unique name.
     pub name: String,
     /// `Conv`, `Gemm` or `MatMul`.
@@ -47,6 +52,13 @@ pub(crate) struct Plan {
     pub activation_clip: ActivationClip,
 }
 
+impl Plan {
+    /// Whether its weights are a series already.
+    pub fn is_series(&self) -> bool {
+        matches!(self.source, Source::Series(_))
+    }
+}
+
 /// What a graph holds.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
@@ -57,8 +69,8 @@ pub(crate) struct Found {
 impl Found {
     /// In an artefact, layers that are no series were excluded from it and are no layers of it.
     fn settled(mut self) -> Self {
-        if self.plans.iter().any(|plan| matches!(plan.source, Source::Series(_))) {
-            let (series, floats) = self.plans.into_iter().partition(|plan| matches!(plan.source, Source::Series(_)));
+        if self.plans.iter().any(Plan::is_series) {
+            let (series, floats) = self.plans.into_iter().partition(Plan::is_series);
             self.plans = series;
             let excluded = |plan: Plan| Skipped {
                 name: plan.name,
@@ -85,7 +97,10 @@ pub(crate) fn find(index: &Index, metadata: &Metadata, file: &str) -> Result<Fou
             _ => {}
         }
     }
-    Ok(finder.found.settled())
+    let mut found = finder.found;
+    let turning = rotation::settle(index, &mut found.plans);
+    found.plans.retain(|plan| !turning.contains(&plan.node));
+    Ok(found.settled())
 }
 
 struct Finder<'a> {
@@ -146,8 +161,15 @@ impl Finder<'_> {
         };
         let record = record.filter(|_| matches!(source, Source::Series(_)));
         let (absorbed, output) = (Vec::new(), output.clone());
+        let turned = Turn::find(self.index, x).filter(|(turn, _)| match &geometry {
+            Geometry::MatMul(g) => g.k.is_multiple_of(turn.rotation.block()),
+            Geometry::Conv(_) => false,
+        });
+        let (turn, x) = turned.map_or((None, x), |(turn, x)| (Some(turn), x));
         let mut plan = Plan {
             node: at,
+            input: x.to_owned(),
+            turn,
             name,
             op_type,
             geometry,

@@ -40,6 +40,7 @@ mod node;
 mod persist;
 pub mod proto;
 mod raise;
+mod rotation;
 mod skeleton;
 mod stream;
 mod summand;

@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use bytes::Bytes;
-use fpxint::{ActivationClip, AttentionPrecision, Geometry, Layer, Precision, Weight};
+use fpxint::{ActivationClip, AttentionPrecision, Geometry, Layer, Precision, Rotation, Weight};
 use prost::Message;
 
 use crate::artefact::Metadata;
@@ -14,7 +14,7 @@ use crate::constants::Constant;
 use crate::external::{self, External, held, is_external};
 use crate::index::Index;
 use crate::layers::{Plan, Source};
-use crate::node::{input, node_name};
+use crate::node::node_name;
 use crate::proto::tensor_shape_proto::{Dimension, dimension};
 use crate::proto::{GraphProto, ModelProto, TensorProto, TensorShapeProto, ValueInfoProto, type_proto};
 use crate::stream::Data;
@@ -39,8 +39,10 @@ pub struct LayerInfo {
     pub activation_clip: ActivationClip,
     /// Number of weights.
     pub elements: usize,
-    /// Name of the value that enters it.
+    /// Name of the value that enters it, before it is rotated.
     pub input: String,
+    /// What rotates it, and is taken into account in the weights.
+    pub rotation: Option<Rotation>,
     /// Name of the value that it makes, with everything that is folded into it.
     pub output: String,
 }
@@ -181,7 +183,7 @@ fn decode(bytes: Bytes, label: &str, limits: &Limits, folder: Option<&Path>) -> 
         let reason = "it is not part of an expanded weight".to_owned();
         return Err(metadata.fault(label, node, reason));
     }
-    let infos = found.plans.iter().map(|plan| info(plan, graph)).collect();
+    let infos = found.plans.iter().map(info).collect();
     let (plans, skipped, file) = (found.plans, found.skipped, label.to_owned());
     let attention = metadata.attention;
     Ok(Model { file, proto, plans, bytes, infos, skipped, opset, external, attention, exposed: Vec::new() })
@@ -202,7 +204,7 @@ pub(crate) fn series_nodes(plan: &Plan) -> Option<&Vec<usize>> {
     }
 }
 
-fn info(plan: &Plan, graph: &GraphProto) -> LayerInfo {
+fn info(plan: &Plan) -> LayerInfo {
     let weights = match &plan.source {
         Source::Series(series) => Some(series.precision),
         Source::Float(_) => None,
@@ -215,7 +217,8 @@ fn info(plan: &Plan, graph: &GraphProto) -> LayerInfo {
         activations: plan.activations,
         activation_clip: plan.activation_clip,
         elements: plan.geometry.weight_shape().iter().product(),
-        input: input(&graph.node[plan.node], 0).unwrap_or("").to_owned(),
+        input: plan.input.clone(),
+        rotation: plan.turn.as_ref().map(|turn| turn.rotation),
         output: plan.output.clone(),
     }
 }
@@ -238,7 +241,8 @@ impl Model {
 
     /// Decodes layer `index`: weights and bias with everything folded into them, in f64, rounded once to f32.
     ///
-    /// DOUBLE weights are rounded to f32 before anything is folded into them.
+    /// DOUBLE weights are rounded to f32 before anything is folded into them. Where a rotation of its input is asked for, the
+    /// weights are those of the rotated input.
     ///
     /// # Errors
     /// [`Error::Artefact`] for terms that are no series, [`Error::DataType`] for parameters that are no floats,
@@ -266,7 +270,12 @@ impl Model {
                 if let Some(factor) = &affine.factor {
                     scale_channels(&mut values, factor, &plan.geometry);
                 }
-                Weight::Float(values)
+                match (&plan.turn, &plan.geometry) {
+                    (Some(turn), Geometry::MatMul(g)) if turn.nodes.is_empty() => {
+                        Weight::Float(turn.rotation.weights(g, &values))
+                    }
+                    _ => Weight::Float(values),
+                }
             }
             Source::Series(series) => {
                 Weight::Series(series.decode(graph, external, &plan.name, &plan.geometry, &self.file)?)
@@ -274,6 +283,13 @@ impl Model {
         };
         let bias = affine.shift.map(|shift| shift.into_iter().map(|v| v as f32).collect());
         Ok(Layer { name: plan.name.clone(), geometry: plan.geometry.clone(), weight, bias })
+    }
+
+    /// Notes what rotates the inputs of the layers.
+    pub(crate) fn note_rotations(&mut self) {
+        for (info, plan) in self.infos.iter_mut().zip(&self.plans) {
+            info.rotation = plan.turn.as_ref().map(|turn| turn.rotation);
+        }
     }
 
     /// Nodes with constant weights that are not expanded, and why.

@@ -4,6 +4,8 @@
 //!   (two ints each); `pads` (top, left, bottom, right) or `auto_pad` (`SAME_UPPER`, `SAME_LOWER`).
 //! * `FpxMatMul`, for MatMul and Gemm: `layer`, `k`, `n`; `y = x W + bias` over the last axis of `x`.
 //!
+//! * `FpxRotation`: `block`; what a layer reads that is rotated (`rotation`).
+//!
 //! Each has one input and one output, both FLOAT. Weights, bias and all that is folded into them are gone. Attention,
 //! normalisations, GELU and SiLU are one node each, as [`fuse`](crate::fuse()) makes them.
 
@@ -19,8 +21,9 @@ use crate::external::of_stream;
 use crate::fuse::fuse;
 use crate::layers::Plan;
 use crate::model::Model;
-use crate::node::{input, int_attribute, ints_attribute, make, string_attribute};
+use crate::node::{int_attribute, ints_attribute, make, string_attribute};
 use crate::proto::{ModelProto, NodeProto, OperatorSetIdProto};
+use crate::rotation::Turns;
 use crate::stream::Parts;
 use crate::widen;
 
@@ -32,9 +35,13 @@ pub const DOMAIN: &str = "fpxint";
 /// # Errors
 /// [`Error::ExternalData`] where such a tensor cannot be read.
 pub fn skeleton(model: &Model) -> Result<Vec<u8>, Error> {
+    let turns = Turns::new(model, |_| true);
     let (mut graph, _) = rebuild_named(model, |layer, plan, names| {
-        let x = input(&model.graph().node[plan.node], 0).unwrap_or("");
-        Some(in_float(plan, layer, names, x, |x, y| vec![layer_node(layer, plan, x, y)]))
+        Some(in_float(plan, layer, names, |x, y| {
+            let (mut nodes, x) = turns.own(layer, names, x);
+            nodes.push(layer_node(layer, plan, &x, y));
+            nodes
+        }))
     });
     dims::make_plain(&mut graph);
     widen::widen(&mut graph);

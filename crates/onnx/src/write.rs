@@ -26,9 +26,10 @@ use crate::error::shown;
 use crate::external::of_stream;
 use crate::layers::Plan;
 use crate::model::Model;
-use crate::node::{input, make};
+use crate::node::make;
 use crate::persist::persist;
 use crate::proto::{GraphProto, ModelProto, NodeProto, StringStringEntryProto};
+use crate::rotation::Turns;
 use crate::stream::{Data, Outside, Parts};
 use crate::terms::add_terms;
 use crate::{Error, Unraisable, check, raise};
@@ -230,11 +231,11 @@ fn lift(proto: &mut ModelProto, narrowest: u32, blocked: bool) -> Result<(Form, 
 
 /// The model with each encoded layer reading a weight that is not there yet.
 fn stripped(model: &Model, encoded: &[Option<&EncodedLayer>]) -> (ModelProto, Names) {
+    let turns = Turns::new(model, |i| encoded[i].is_some());
     let (graph, names) = rebuild_named(model, |i, plan, names| {
         let layer = encoded[i]?;
-        let x = input(&model.graph().node[plan.node], 0).unwrap_or("");
-        let build = |x: &str, y: &str| layer_nodes(model, plan, layer.bias.is_some(), i, names, [x, y]);
-        Some(in_float(plan, i, names, x, build))
+        let build = |x: &str, y: &str| layer_nodes(&turns, plan, layer.bias.is_some(), i, names, [x, y]);
+        Some(in_float(plan, i, names, build))
     });
     (made_of(model, graph), names)
 }
@@ -255,9 +256,9 @@ pub(crate) fn made_of(model: &Model, graph: GraphProto) -> ModelProto {
     }
 }
 
-/// The node itself with the folded bias; a MatMul adds it afterwards.
+/// The node itself with the folded bias, and before it what turns its input; a MatMul adds the bias afterwards.
 pub(crate) fn layer_nodes(
-    model: &Model,
+    turns: &Turns<'_>,
     plan: &Plan,
     has_bias: bool,
     i: usize,
@@ -265,9 +266,10 @@ pub(crate) fn layer_nodes(
     [x, y]: [&str; 2],
 ) -> Vec<NodeProto> {
     let bias = has_bias.then(|| names.of(i, "bias"));
-    let mut node = model.graph().node[plan.node].clone();
+    let (mut nodes, x) = turns.plain(i, names, x);
+    let mut node = turns.model.graph().node[plan.node].clone();
     node.name = Some(plan.name.clone());
-    node.input = vec![x.to_owned(), names.of(i, "weight")];
+    node.input = vec![x, names.of(i, "weight")];
     node.output = vec![y.to_owned()];
     node.attribute.retain(|a| !(plan.op_type == "Gemm" && matches!(a.name.as_deref(), Some("alpha" | "beta"))));
     match bias {
@@ -276,13 +278,14 @@ pub(crate) fn layer_nodes(
             node.output = vec![product.clone()];
             let mut add = make("", "Add", &[&product, &bias], y);
             add.name = Some(bias);
-            vec![node, add]
+            nodes.extend([node, add]);
         }
         bias => {
             node.input.extend(bias);
-            vec![node]
+            nodes.push(node);
         }
     }
+    nodes
 }
 
 /// The model's own metadata, then ours in order of the layers.

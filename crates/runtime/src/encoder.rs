@@ -1,9 +1,9 @@
 //! Operators of encoders beside their layers: the operators that tract carries for us in their place, and which nodes are one.
 //!
-//! `FpxLayerNorm`, `FpxRmsNorm` and `FpxAttention` come from the skeleton; a softmax over the last axis and a sum over adjacent
+//! `FpxLayerNorm`, `FpxRmsNorm`, `FpxAttention` and `FpxRotation` come from the skeleton; a softmax over the last axis and a sum over adjacent
 //! axes are recognised in the typed graph. All work on f32 values in the layout of the graph.
 
-use fpxint_kernels::{Attention, Norm};
+use fpxint_kernels::{Attention, Norm, Rotation};
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::prelude::*;
@@ -22,6 +22,8 @@ mod run;
 pub(crate) enum EncoderStep {
     /// A normalisation of rows.
     Norm(Box<Norm>),
+    /// A rotation of rows.
+    Rotation(Rotation),
     /// Attention; columns `start .. start + len` of each of the first three inputs are its operands, all where `None`.
     Attention(Attention, [Option<[usize; 2]>; 3]),
     /// A softmax over the last axis.
@@ -38,6 +40,7 @@ impl EncoderStep {
         match self {
             Self::Norm(norm) if norm.rms => "RmsNorm",
             Self::Norm(_) => "LayerNorm",
+            Self::Rotation(_) => "Rotation",
             Self::Attention(..) => "Attention",
             Self::Softmax => "Softmax",
             Self::Sum { .. } => "Sum",
@@ -50,6 +53,10 @@ impl EncoderStep {
         let inputs: TVec<OutletId> = node.inputs.iter().copied().collect();
         if let Some(NormOp(norm)) = node.op_as() {
             return Ok(Some((Self::Norm(Box::new(norm.clone())), inputs)));
+        }
+        if let Some(RotationOp(rotation)) = node.op_as() {
+            let factors = Rotation::new(rotation.factors());
+            return Ok(Some((Self::Rotation(factors.context("blocks of another size")?), inputs)));
         }
         if let Some(AttentionOp(attention)) = node.op_as() {
             return Self::attention(model, *attention, inputs).map(Some);
@@ -193,6 +200,60 @@ impl Expansion for NormNode {
     }
 }
 
+/// A rotation of the last axis.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RotationOp(fpxint::Rotation);
+
+impl Op for RotationOp {
+    fn name(&self) -> StaticName {
+        "Rotation".into()
+    }
+
+    op_as_typed_op!();
+}
+
+impl EvalOp for RotationOp {
+    not_out_of_plan!();
+}
+
+impl TypedOp for RotationOp {
+    fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        let (x, block) = (inputs[0], self.0.block());
+        ensure!(x.datum_type == f32::datum_type(), "a rotation takes float32");
+        let fits = x.shape.last().is_some_and(|last| last.to_usize().is_ok_and(|last| last.is_multiple_of(block)));
+        ensure!(fits, "rows of blocks of {block} in a value of shape {:?}", x.shape);
+        Ok(tvec!(x.without_value()))
+    }
+
+    as_op!();
+}
+
+impl Expansion for RotationOp {
+    fn name(&self) -> StaticName {
+        "Rotation".into()
+    }
+
+    fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
+        model.wire_node(prefix, self.clone(), inputs)
+    }
+
+    fn rules<'r, 'p: 'r, 's: 'r>(
+        &'s self,
+        s: &mut Solver<'r>,
+        inputs: &'p [TensorProxy],
+        outputs: &'p [TensorProxy],
+    ) -> InferenceResult {
+        check_input_arity(inputs, 1)?;
+        check_output_arity(outputs, 1)?;
+        s.equals(&outputs[0].datum_type, f32::datum_type())?;
+        s.equals(&inputs[0].shape, &outputs[0].shape)
+    }
+
+    fn runs_out_of_plan(&self) -> bool {
+        false
+    }
+}
+
 /// Attention over rank-3 values whose heads lie side by side.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct AttentionOp(Attention);
@@ -267,11 +328,17 @@ pub(crate) fn register(onnx: &mut tract_onnx::Onnx) {
     onnx.op_register.insert("FpxLayerNorm", |_, node| norm(node, false));
     onnx.op_register.insert("FpxRmsNorm", |_, node| norm(node, true));
     onnx.op_register.insert("FpxAttention", attention);
+    onnx.op_register.insert("FpxRotation", rotation);
 }
 
 fn norm(node: &NodeProto, rms: bool) -> Built {
     let epsilon = node.get_attr("epsilon")?;
     Ok((expand(NormNode { epsilon, rms, inputs: node.input.len() }), vec![]))
+}
+
+fn rotation(_: &ParsingContext, node: &NodeProto) -> Built {
+    let rotation = fpxint::Rotation::with_block(node.get_attr("block")?).context("blocks of another size")?;
+    Ok((expand(RotationOp(rotation)), vec![]))
 }
 
 fn attention(_: &ParsingContext, node: &NodeProto) -> Built {

@@ -1,6 +1,6 @@
 //! What enters the layers of a model on given inputs.
 
-use fpxint::{Geometry, Means, Precision};
+use fpxint::{Geometry, Means, Precision, Rotation};
 use ndarray::{ArrayD, Axis};
 
 use crate::{Error, Model, Options, Value};
@@ -17,29 +17,38 @@ pub(crate) fn fine(threads: usize) -> Options {
 /// A model in FP32, run at 16 bits, that shows what enters its layers.
 pub(crate) struct Observer {
     model: Model,
-    /// By layer, the name of its input.
-    names: Vec<String>,
+    /// By layer, the name of its input and what rotates it.
+    inputs: Vec<(String, Option<Rotation>)>,
 }
 
 impl Observer {
     pub(crate) fn new(source: &fpxint_onnx::Model, threads: usize) -> Result<Self, Error> {
         let mut exposed = source.clone();
-        let names: Vec<String> = source.layers().iter().map(|layer| layer.input.clone()).collect();
-        exposed.expose(&names)?;
-        Ok(Self { model: Model::load(&exposed, &fine(threads), &|_, _| {})?, names })
+        let inputs: Vec<_> = source.layers().iter().map(|layer| (layer.input.clone(), layer.rotation)).collect();
+        exposed.expose(&inputs.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>())?;
+        Ok(Self { model: Model::load(&exposed, &fine(threads), &|_, _| {})?, inputs })
     }
 
     /// Runs it, and shows what entered every layer, where that is known: `see(layer, values)`.
     pub(crate) fn run(&self, inputs: &Inputs, see: &mut dyn FnMut(usize, &ArrayD<f32>)) -> Result<(), Error> {
         let outputs = self.model.run(inputs)?;
-        for (index, name) in self.names.iter().enumerate() {
+        for (index, (name, rotation)) in self.inputs.iter().enumerate() {
             let value = outputs.iter().chain(inputs).find(|(other, _)| other == name);
             if let Some((_, value)) = value {
-                see(index, &value.to_f32());
+                see(index, &rotated(value.to_f32(), *rotation));
             }
         }
         Ok(())
     }
+}
+
+/// Rows as they enter a layer.
+fn rotated(mut x: ArrayD<f32>, rotation: Option<Rotation>) -> ArrayD<f32> {
+    let depth = x.shape().last().copied().unwrap_or(0);
+    if let (Some(rotation), Some(values)) = (rotation, x.as_slice_mut()) {
+        values.chunks_exact_mut(depth.max(1)).for_each(|row| rotation.turn(row));
+    }
+    x
 }
 
 /// Means of what enters every layer of a model in FP32, by index, over the runs of two kinds of inputs: what

@@ -14,6 +14,7 @@ use fpxint::{
     ActivationClip, ActivationOption, Clip, Geometry, Goal, Granularity, LayerOptions, Means, Precision, Series,
     Settings, Weight, WeightOption, expand_corrected, expand_layer,
 };
+use fpxint_onnx::LayerInfo;
 use rayon::prelude::*;
 
 use crate::coded::readers;
@@ -134,18 +135,18 @@ impl Measurement<'_> {
         [Some(first), (is_tried && may_pay && weights.total_bits() == 8).then_some(true)].into_iter().flatten()
     }
 
-    /// How the activations of a layer are clipped: those of images, and those of more bits, have little to gain. What rows of real
-    /// tokens gain, synthetic ones do not show.
-    fn activation_clip(&self, precision: Precision, geometry: &Geometry) -> ActivationClip {
-        let pays = matches!(geometry, Geometry::MatMul(_)) && precision.total_bits() <= 8 && !self.follows_rules();
+    /// How the activations of a layer are clipped: those of images, those of more bits, and those that are rotated have little to
+    /// gain. What rows of real tokens gain, synthetic ones do not show.
+    fn activation_clip(&self, precision: Precision, info: &LayerInfo) -> ActivationClip {
+        let of_rows = matches!(info.geometry, Geometry::MatMul(_)) && info.rotation.is_none();
+        let pays = of_rows && precision.total_bits() <= 8 && !self.follows_rules();
         self.activation_clip.unwrap_or(if pays { ActivationClip::Laplace } else { ActivationClip::None })
     }
 
     /// Statistics of what enters every layer.
     fn moments(&self, source: &fpxint_onnx::Model) -> Result<Vec<Moments>, Error> {
-        let ways = |geometry| self.goal.activations().into_iter().map(move |p| (p, self.activation_clip(p, geometry)));
-        let layers = source.layers().iter();
-        let mut moments: Vec<_> = layers.map(|layer| Moments::new(ways(&layer.geometry))).collect();
+        let ways = |info| self.goal.activations().into_iter().map(move |p| (p, self.activation_clip(p, info)));
+        let mut moments: Vec<_> = source.layers().iter().map(|info| Moments::new(ways(info))).collect();
         let observer = Observer::new(source, self.threads)?;
         for inputs in self.runs {
             observer.run(inputs, &mut |index, x| moments[index].add(x, &source.layers()[index].geometry))?;

@@ -28,7 +28,7 @@ use tract_onnx::tract_core::ops::{
 };
 
 use crate::activation::Activate;
-use crate::encoder::{AttentionOp, NormOp};
+use crate::encoder::{AttentionOp, NormOp, RotationOp};
 use crate::placeholder::LayerOp;
 
 /// What is known of the samples of a separable model.
@@ -163,7 +163,7 @@ fn keeps_samples_apart(op: &dyn TypedOp, facts: &[&TypedFact], by_sample: &[bool
     let op = op.as_op();
     if let Some(op) = op.downcast_ref::<LayerOp>() {
         matches!(op.geometry, Geometry::Conv(_)) || facts[0].rank() >= 2
-    } else if op.is::<NormOp>() {
+    } else if op.is::<NormOp>() || op.is::<RotationOp>() {
         facts[0].rank() >= 2
     } else if op.is::<AttentionOp>() {
         let mask = facts.get(3).zip(by_sample.get(3));

@@ -12,7 +12,7 @@ use super::print_json;
 use crate::args::Common;
 use crate::group_args::Basis;
 use crate::table::bytes;
-use crate::{Outcome, engine, progress};
+use crate::{Outcome, engine, planning, progress};
 
 #[derive(Debug, Serialize)]
 struct Report {
@@ -28,11 +28,11 @@ struct Report {
 pub(crate) fn run(common: &Common, args: &Basis) -> Result<Outcome> {
     let model = engine::read(common, &args.model)?;
     let file = args.model.display();
-    if model.is_artefact()
-        && (args.weights.is_some() || args.rounding.is_some() || args.clip.is_some() || args.symmetry.is_some())
-    {
+    let grid = args.rounding.is_some() || args.clip.is_some() || args.symmetry.is_some();
+    if model.is_artefact() && (args.weights.is_some() || grid || args.rotation.is_some()) {
         bail!("{file} is expanded already: its terms are what they are");
     }
+    let model = planning::rotated(&model, args.rotation == Some(true), None);
     ensure!(!model.layers().is_empty(), "{file} has no layers to expand");
     let default = Precision::new(4, 2)?;
     let settings = Settings {

@@ -50,6 +50,7 @@ fn make(trial: &Trial<'_>) -> Result<Section> {
     let plain = Method {
         rounding: Some(Rounding::Nearest),
         clip: Some(Clip::None),
+        rotation: Some(false),
         bias_correction: Some(false),
         ..Method::default()
     };
@@ -81,7 +82,7 @@ fn make(trial: &Trial<'_>) -> Result<Section> {
         "Not in the paper, which gives every layer the same terms: the planner spends terms where they matter. Signal to noise \
          of the outputs separates settings that agreement on few samples cannot.",
         "`fpxint eval MODEL .. --reference MODEL --target-products P` gives the numbers of plans as they are made by default, with \
-         sum-preserving rounding and corrected biases; with `--rounding nearest --clip none --bias-correction none` those of \
+         sum-preserving rounding and corrected biases; with `--rounding nearest --clip none --rotation none --bias-correction none` those of \
          plans that choose precisions alone.",
     ];
     Ok(Section::of(&text, found, vec![figure]))

@@ -128,7 +128,7 @@ impl<'a> Trial<'a> {
     pub(super) fn plan(&self, default: LayerPrecision, others: &[(usize, LayerPrecision)]) -> Plan {
         let name = |index: usize| self.source.layers()[index].name.clone();
         let layers = others.iter().map(|&(index, precision)| (name(index), precision)).collect();
-        Plan { default, layers, corrected: false }
+        Plan { default, layers, corrected: false, rotated: false }
     }
 
     /// The name of the task's first metric, for people.

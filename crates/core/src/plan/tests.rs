@@ -201,7 +201,8 @@ fn goals_out_of_reach_are_errors() {
 #[test]
 fn layers_that_are_not_listed_have_the_default() {
     let default = pair("int4x2", "int4x2");
-    let plan = Plan { default, layers: [("a".to_owned(), pair("int4x3", "int8x2"))].into(), corrected: false };
+    let plan =
+        Plan { default, layers: [("a".to_owned(), pair("int4x3", "int8x2"))].into(), corrected: false, rotated: false };
     assert_eq!((plan.of("a"), plan.of("b")), (pair("int4x3", "int8x2"), default));
     assert_eq!((plan.unknown(&["b"]), plan.unknown(&["b", "a"])), (Some("a"), None));
 }

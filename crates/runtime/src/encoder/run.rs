@@ -32,6 +32,15 @@ impl Model {
                 out.rows = Some(rows);
                 Ok(out)
             }
+            EncoderStep::Rotation(rotation) => {
+                let k = shape.last().copied().unwrap_or(0);
+                ensure!(k > 0 && k.is_multiple_of(rotation.block()), "rows of {k} values to be rotated");
+                let mut out = scratch.take(shape, to_host)?;
+                let mut rows = scratch.rows.pop().unwrap_or_default();
+                rotation.run(self.kernel, (x, k), out.floats_mut()?, &mut rows, scratch.threads);
+                out.rows = Some(rows);
+                Ok(out)
+            }
             EncoderStep::Attention(attention, parts) => self.attention(attention, parts, step, slots, scratch),
             EncoderStep::Softmax => {
                 let mut out = scratch.take(shape, to_host)?;

@@ -92,13 +92,14 @@ fn every_layer_runs_at_its_own_precisions() {
             bits(&model.run(&x).unwrap())
         };
         let (low, high) = (pair("int4x2", "int4x2"), pair("int4x3", "int8x2"));
-        let uniform = |default| Plan { default, layers: [].into(), corrected: false };
+        let uniform = |default| Plan { default, layers: [].into(), corrected: false, rotated: false };
         assert_eq!(run(uniform(low)), bits(&load(&source, &options("int4x2", "int4x2")).run(&x).unwrap()));
         let first = source.layers()[0].name.clone();
-        let mixed = run(Plan { default: low, layers: [(first.clone(), high)].into(), corrected: false });
+        let mixed =
+            run(Plan { default: low, layers: [(first.clone(), high)].into(), corrected: false, rotated: false });
         assert_ne!(mixed, run(uniform(low)));
         assert_ne!(mixed, run(uniform(high)));
         let listed = source.layers().iter().skip(1).map(|layer| (layer.name.clone(), low));
-        assert_eq!(run(Plan { default: high, layers: listed.collect(), corrected: false }), mixed);
+        assert_eq!(run(Plan { default: high, layers: listed.collect(), corrected: false, rotated: false }), mixed);
     }
 }

@@ -49,6 +49,8 @@ pub(super) fn measured(common: &Common, args: &Inspect, model: Model, planned: O
         means,
         rounding: args.method.rounding.unwrap_or_default(),
         clip: args.method.clip.unwrap_or_default(),
+        asymmetric: args.method.symmetry.unwrap_or_default(),
+        activation_clip: args.method.activation_clip,
         threads: common.threads(),
         ..Options::default()
     };
