@@ -7,7 +7,7 @@ use crate::node::{int, ints};
 use crate::proto::NodeProto;
 
 /// Operators whose first output has the type of their first input, and its shape where no rule says otherwise.
-const SAME: [&str; 48] = [
+const SAME: [&str; 49] = [
     "Abs",
     "BatchNormalization",
     "Ceil",
@@ -19,6 +19,7 @@ const SAME: [&str; 48] = [
     "Erf",
     "Exp",
     "FastGelu",
+    "FpxRotation",
     "Floor",
     "Gelu",
     "GroupNormalization",

@@ -137,6 +137,19 @@ fn attention(shape: &[i64], perm: &[i64]) -> Build {
 }
 
 #[test]
+fn an_attention_on_a_rotated_value_is_one_node() {
+    let mut build = attention(&[0, 0, HEADS, 4], &[0, 2, 3, 1]);
+    for layer in &mut build.graph().node[..] {
+        let is_layer = layer.op_type() == "FpxMatMul";
+        layer.input.iter_mut().filter(|x| is_layer && *x == "x").for_each(|x| *x = "turned".into());
+    }
+    let rotation = node("FpxRotation", &["x"], "turned", vec![int("block", 16)]);
+    build.graph().node.insert(0, NodeProto { domain: Some(DOMAIN.into()), ..rotation });
+    let kinds_of = kinds(&fused(&build)).join(" ");
+    assert_eq!(kinds_of, "FpxRotation FpxMatMul FpxMatMul FpxMatMul Where FpxAttention");
+}
+
+#[test]
 fn an_attention_is_one_node() {
     let shapes = [[0, 0, HEADS, 4], [0, 0, -1, 4], [0, 5, HEADS, -1], [-1, 5, HEADS, 4]];
     for shape in shapes {
