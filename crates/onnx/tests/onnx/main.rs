@@ -9,6 +9,7 @@ mod external;
 mod fold;
 mod fuse;
 mod hostile;
+mod rotation;
 mod round_trip;
 mod saturation;
 mod skeleton;

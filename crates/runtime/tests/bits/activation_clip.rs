@@ -82,7 +82,9 @@ fn every_kernel_thread_count_and_batch_split_gives_the_same_bits_when_clipped() 
             let options = clipped(weights, activations);
             let model = load(&source, &options);
             let want = bits(&model.run(&feed(input, x.clone())).unwrap());
-            assert!(clips(&model) || shape.iter().product::<usize>() < 200, "nothing is clipped: {shape:?}");
+            // What is rotated has no values far out.
+            let has_none = shape.iter().product::<usize>() < 200 || source.layers()[0].rotation.is_some();
+            assert!(clips(&model) || has_none, "nothing is clipped: {shape:?}");
             for kernel in fpxint_kernels::available() {
                 for threads in [1, 2, 3] {
                     let options = Options { kernel: Some(kernel.name().to_owned()), threads, ..options.clone() };

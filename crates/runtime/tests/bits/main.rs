@@ -15,6 +15,7 @@ mod memory;
 mod missing;
 mod plan;
 mod pools;
+mod rotation;
 mod saturation;
 mod spec;
 mod ways;
@@ -165,6 +166,7 @@ fn models() -> Vec<(fpxint_onnx::Model, &'static str, Vec<usize>)> {
         (pools, "x", vec![3, 14, 11]),
         (curves, "x", vec![4, 9, 6]),
         (rows, "x", vec![5, 24]),
+        (rotation::turned(), "x", vec![5, 48]),
     ]
 }
 
