@@ -1,7 +1,7 @@
 //! Layers expanded to be told of, one at a time: what `quantize` and `inspect` say alike.
 
 use anyhow::Result;
-use fpxint::{Clip, ExpandedLayer, Means, Settings, Weight, expand_corrected};
+use fpxint::{Clip, ExpandedLayer, Means, Rotation, Settings, Weight, expand_corrected};
 use serde::Serialize;
 
 /// What is told of an expanded layer.
@@ -22,6 +22,8 @@ pub(crate) struct LayerReport {
     pub sparse_fraction: f64,
     /// Whether some channel has a bias beside its terms.
     pub asymmetric: bool,
+    /// Values of a block of what enters it rotated; `null` where nothing is.
+    pub rotation: Option<usize>,
     /// Why nothing was clipped, where it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unclipped: Option<&'static str>,
@@ -51,6 +53,14 @@ pub(crate) fn asymmetric(layers: impl Iterator<Item = bool>) -> Option<String> {
     (count > 0).then(|| format!("weights are asymmetric in {count} layers: a bias a channel beside their terms"))
 }
 
+/// A line that counts the layers whose input is rotated, where there are any.
+pub(crate) fn rotated(layers: impl Iterator<Item = Option<usize>>) -> Option<String> {
+    let blocks: Vec<usize> = layers.flatten().collect();
+    let (count, least, most) = (blocks.len(), blocks.iter().min()?, blocks.iter().max()?);
+    let sizes = if least == most { most.to_string() } else { format!("{least} to {most}") };
+    Some(format!("what enters {count} layers is rotated, in blocks of {sizes} values"))
+}
+
 /// A node with constant weights that stays in FP32.
 #[derive(Debug, Serialize)]
 pub(crate) struct Skipped {
@@ -70,6 +80,7 @@ pub(crate) struct Examined {
     /// The float weights; `None` where the file holds the series itself.
     floats: Option<Vec<f32>>,
     op: &'static str,
+    rotation: Option<Rotation>,
     unclipped: Option<&'static str>,
 }
 
@@ -95,7 +106,8 @@ impl Examined {
             Weight::Series(_) => None,
         };
         let unclipped = floats.as_ref().and_then(|_| unclipped(settings));
-        Ok(Self { layer: expanded, floats, op: model.layers()[index].op_type, unclipped })
+        let info = &model.layers()[index];
+        Ok(Self { layer: expanded, floats, op: info.op_type, rotation: info.rotation, unclipped })
     }
 
     /// Number of terms.
@@ -140,6 +152,7 @@ impl Examined {
             activation_bits: layer.activations.total_bits(),
             sparse_fraction,
             asymmetric: !layer.weight.offsets().is_empty(),
+            rotation: self.rotation.map(Rotation::block),
             unclipped: self.unclipped.filter(|_| sparse_fraction == 0.0),
             products: ExpandedLayer::products(&layer.geometry, layer.weight.width(self.order()), layer.activations),
             mean_bits: layer.weight.mean_bits(),

@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::args::{Common, Quantize};
-use crate::expansion::{Examined, LayerReport, Skipped, asymmetric, skipped};
+use crate::expansion::{Examined, LayerReport, Skipped, asymmetric, rotated, skipped};
 use crate::metrics::weighted_mean;
 use crate::planning::{self, DEFAULT_GOAL, Planned, Request};
 use crate::progress;
@@ -235,6 +235,9 @@ impl fmt::Display for Report {
             writeln!(f, "beyond the terms: at most {:.2} % of the weights of a layer", 100.0 * sparse)?;
         }
         if let Some(line) = asymmetric(self.layers.iter().map(|layer| layer.asymmetric)) {
+            writeln!(f, "{line}")?;
+        }
+        if let Some(line) = rotated(self.layers.iter().map(|layer| layer.rotation)) {
             writeln!(f, "{line}")?;
         }
         let unclipped = self.layers.iter().filter_map(|layer| layer.unclipped);

@@ -171,6 +171,7 @@ mod tests {
             activation_bits: 8,
             sparse_fraction,
             asymmetric: false,
+            rotation: None,
             unclipped: None,
             products,
             mean_bits: 8.0,

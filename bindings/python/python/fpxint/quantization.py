@@ -25,6 +25,7 @@ class _LayerFigures(TypedDict):
     max_error: Optional[float]
     sparse_fraction: float
     asymmetric: bool
+    rotation: Optional[int]
     products: int
 
 
@@ -149,6 +150,9 @@ def quantize(
     rounding: Optional[str] = None,
     clip: Optional[str] = None,
     symmetry: Optional[str] = None,
+    activation_clip: Optional[str] = None,
+    rotation: Optional[str] = None,
+    bias_correction: Optional[str] = None,
     plan: Union[None, str, "os.PathLike[str]"] = None,
     threads: Optional[int] = None,
     limits: Optional[Limits] = None,
@@ -172,6 +176,9 @@ def quantize(
         rounding: "nearest" (default), or "sum": the errors of an output channel cancel.
         clip: "none" (default), "laplace" or "mse": what lies beyond the clip becomes a sparse integer part.
         symmetry: "symmetric" or "asymmetric": whether weights have a bias a channel beside their terms; by default plans choose.
+        activation_clip: "none" or "laplace": the same of activations; by default plans clip rows that are not rotated.
+        rotation: "none" or "hadamard": whether what enters matrix products is rotated; by default plans of token models are.
+        bias_correction: "none" or "synthetic": whether biases are corrected; by default plans do, but of token models.
         plan: TOML file of precisions by layer: read where it is there, otherwise written.
         threads: threads to use; all by default.
         limits: what the model may hold.
@@ -196,6 +203,9 @@ def quantize(
         rounding=rounding,
         clip=clip,
         symmetry=symmetry,
+        activation_clip=activation_clip,
+        rotation=rotation,
+        bias_correction=bias_correction,
         plan=plan,
         threads=threads,
         output=output,

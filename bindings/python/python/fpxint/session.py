@@ -69,7 +69,8 @@ class InferenceSession:
         providers: taken for the sake of ONNX Runtime's scripts; the CPU is what there is.
         weight_terms: run only the first terms of the weights.
         activation_terms: quantise activations afresh at so many terms.
-        rounding, clip, symmetry, plan: as of `quantize`, for an FP32 model.
+        rounding, clip, symmetry, rotation, bias_correction, plan: as of `quantize`, for an FP32 model.
+        activation_clip: as of `quantize`; by default that of the file.
         progress: as of `quantize`.
         limits: what the model may hold.
 
@@ -92,6 +93,9 @@ class InferenceSession:
         rounding: Optional[str] = None,
         clip: Optional[str] = None,
         symmetry: Optional[str] = None,
+        activation_clip: Optional[str] = None,
+        rotation: Optional[str] = None,
+        bias_correction: Optional[str] = None,
         plan: Union[None, str, "os.PathLike[str]"] = None,
         progress: Progress = None,
         limits: Optional[Limits] = None,
@@ -110,6 +114,9 @@ class InferenceSession:
             rounding=rounding,
             clip=clip,
             symmetry=symmetry,
+            activation_clip=activation_clip,
+            rotation=rotation,
+            bias_correction=bias_correction,
             plan=plan,
         )
         watch = watcher(progress)

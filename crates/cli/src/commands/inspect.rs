@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::print_json;
 use crate::args::{Common, Inspect};
-use crate::expansion::{Examined, LayerReport, Skipped, asymmetric, skipped};
+use crate::expansion::{Examined, LayerReport, Skipped, asymmetric, rotated, skipped};
 use crate::metrics::weighted_mean;
 use crate::planning::{self, Planned, Request};
 use crate::remarks::{Host, by_operator, warnings};
@@ -218,6 +218,9 @@ fn print_table(report: &Report) {
         println!("beyond the terms: at most {:.2} % of the weights of a layer", 100.0 * sparse);
     }
     if let Some(line) = asymmetric(report.layers.iter().map(|layer| layer.report.asymmetric)) {
+        println!("{line}");
+    }
+    if let Some(line) = rotated(report.layers.iter().map(|layer| layer.report.rotation)) {
         println!("{line}");
     }
     let clipped = report.layers.iter().filter(|layer| layer.activation_clip != "none").count();

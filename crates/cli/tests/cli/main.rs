@@ -21,6 +21,7 @@ mod plan;
 mod program;
 mod quantize;
 mod readme;
+mod rotation;
 mod run;
 mod saturation;
 mod streams;
