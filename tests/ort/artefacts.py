@@ -33,10 +33,13 @@ import encoders
 
 # Goals of the planner, whose layers differ in their precisions.
 GOALS = ("target-products=1.5", "target-bits=5")
-# Precision, then flags: `group:` and a number is a granularity, `sum` a rounding, `mse` and `laplace` a clip, `asymmetric` a symmetry.
+# Precision, then flags: `group:` and a number is a granularity, `sum` a rounding, `mse` and `laplace` a clip, `asymmetric` a symmetry,
+# `hadamard` a rotation.
 PRECISIONS = ("int4x2", "int4x3", "int2x3", "int8x1", "int8x2", "int4x1 group:16", "int2x3 group:8", "int8x1 group:32",
-              "int4x1 sum mse", "int2x4 laplace", "int2x2 mse", "int4x2 asymmetric", "int4x1 asymmetric mse", "int2x3 asymmetric")
-FLAGS = {"sum": "--rounding", "mse": "--clip", "laplace": "--clip", "asymmetric": "--symmetry"}
+              "int4x1 sum mse", "int2x4 laplace", "int2x2 mse", "int4x2 asymmetric", "int4x1 asymmetric mse", "int2x3 asymmetric",
+              "int4x2 hadamard")
+FLAGS = {"sum": "--rounding", "mse": "--clip", "laplace": "--clip", "asymmetric": "--symmetry",
+         "hadamard": "--rotation"}
 ACTIVATIONS = "int8x2"
 TOLERANCE = 2e-3
 WEIGHT = re.compile(r"fpxint\d*/\d+/weight")

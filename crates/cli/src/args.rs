@@ -187,7 +187,7 @@ pub struct Method {
     #[arg(long, value_name = "none|laplace", value_parser = activation_clip)]
     pub activation_clip: Option<ActivationClip>,
     /// Rotate what enters matrix products, so that no value decides the grid of its row: none or hadamard [default: none; of plans:
-    /// hadamard for models of tokens]
+    /// hadamard where they are most of the model]
     #[arg(long, value_name = "none|hadamard", value_parser = rotation)]
     pub rotation: Option<bool>,
     /// Correct biases by the mean error of the weights, the means of activations being those of synthetic inputs: none or

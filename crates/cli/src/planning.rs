@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use fpxint::{
-    Goal, Granularity, LayerOptions, LayerPrecision, Means, Plan, Precision, Rounding, Settings, Way, choose,
+    Geometry, Goal, Granularity, LayerOptions, LayerPrecision, Means, Plan, Precision, Rounding, Settings, Way, choose,
 };
-use fpxint_onnx::Model;
+use fpxint_onnx::{LayerInfo, Model};
 use fpxint_runtime::{Measurement, Port, Survey, input_means};
 
 use crate::args::{Common, Method, Planning, Sizes};
@@ -130,7 +130,8 @@ fn made(common: &Common, model: &Model, goal: Goal, request: &Request<'_>) -> Re
     // Real sentences are further from synthetic ones than these differ among themselves: docs/planning.md.
     let has_tokens = survey.inputs.iter().any(|port| port.rows.is_some());
     let corrected = request.method.bias_correction.unwrap_or(!has_tokens);
-    let rotates = request.method.rotation.unwrap_or(has_tokens && !matches!(goal, Goal::Stopping(_)));
+    let usual = has_rows(model, &survey.macs) && !matches!(goal, Goal::Stopping(_));
+    let rotates = request.method.rotation.unwrap_or(usual);
     let model = &rotated(model, rotates, request.layers);
     let means = if corrected { Some(observed(common, model, &survey.inputs)?) } else { None };
     let all = measured(common, model, &survey, goal, request, means.as_ref().map_or(&[], |means| means))?;
@@ -146,6 +147,14 @@ fn made(common: &Common, model: &Model, goal: Goal, request: &Request<'_>) -> Re
         ways[index] = Some(way);
     }
     Ok(Planned { plan, means, ways })
+}
+
+/// Whether matrix products are most of a model, as they are of one of tokens or patches: their rows are what has values far out. The
+/// classifier of a convolutional network has little to gain.
+fn has_rows(model: &Model, macs: &[u64]) -> bool {
+    let of_rows = |(layer, _): &(&LayerInfo, &u64)| matches!(layer.geometry, Geometry::MatMul(_));
+    let rows: u64 = model.layers().iter().zip(macs).filter(of_rows).map(|(_, macs)| macs).sum();
+    2 * rows > macs.iter().sum::<u64>()
 }
 
 /// The model as it is or, if it `rotates`, with what enters its matrix products rotated: of `layers`, or all.

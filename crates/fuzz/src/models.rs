@@ -41,10 +41,17 @@ fn settings(model: &Model, index: usize) -> Settings {
     }
 }
 
-/// The ONNX reader: of what is a model, the skeleton is made and every layer is expanded, written and read back.
+/// The ONNX reader: of what is a model, the skeleton is made and every layer is expanded, written and read back, rotated
+/// too where it has products to rotate.
 pub fn onnx(data: &[u8]) {
     match parse(Bytes::copy_from_slice(data), "input", &limits()) {
-        Ok(model) => round_trip(&model),
+        Ok(model) => {
+            round_trip(&model);
+            let rotated = model.rotated(None);
+            if rotated.layers() != model.layers() {
+                round_trip(&rotated);
+            }
+        }
         Err(error) => told(&error.to_string()),
     }
 }
@@ -101,6 +108,7 @@ fn round_trip(model: &Model) {
         let series = again.layer(index).expect("a layer that was written");
         assert_eq!(series.weight, Weight::Series(layer.weight.clone()));
         assert_eq!(series.name, layer.name);
+        assert_eq!(again.layers()[index].rotation, model.layers()[index].rotation);
     }
 }
 

@@ -177,7 +177,7 @@ def quantize(
         clip: "none" (default), "laplace" or "mse": what lies beyond the clip becomes a sparse integer part.
         symmetry: "symmetric" or "asymmetric": whether weights have a bias a channel beside their terms; by default plans choose.
         activation_clip: "none" or "laplace": the same of activations; by default plans clip rows that are not rotated.
-        rotation: "none" or "hadamard": whether what enters matrix products is rotated; by default plans of token models are.
+        rotation: "none" or "hadamard": whether what enters matrix products is rotated; by default it is in plans of models that are mostly these.
         bias_correction: "none" or "synthetic": whether biases are corrected; by default plans do, but of token models.
         plan: TOML file of precisions by layer: read where it is there, otherwise written.
         threads: threads to use; all by default.

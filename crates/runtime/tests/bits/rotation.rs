@@ -73,52 +73,67 @@ fn float_weights(layer: &Layer) -> &[f32] {
     values
 }
 
+/// A product and its rotation.
+struct Case {
+    rotation: Rotation,
+    geometry: MatMulGeometry,
+    /// As it is, and rotated.
+    original: Layer,
+    layer: Layer,
+}
+
+impl Case {
+    /// The output of every channel for a row, by the specification; each must be within its bound.
+    fn specified(&self, x: &[f32], settings: &Settings) -> Vec<f32> {
+        let (&MatMulGeometry { k, n, .. }, b) = (&self.geometry, self.rotation.block());
+        let (w, turned) = (float_weights(&self.original), float_weights(&self.layer));
+        let series = expand_layer(&self.layer, settings).unwrap().weight;
+        let (order, bias) = (settings.weights.order(), self.layer.bias.as_ref().unwrap());
+        let prefix = series.prefix("w", order).unwrap();
+        let values: Vec<f64> = series.values("w", order).unwrap().collect();
+        let mean = |c: usize| prefix.means.get(c).copied().unwrap_or(0);
+        let weight = |i: usize, c: usize| (i64::from(prefix.q[i * n + c]) << prefix.shift) + mean(c);
+        let mut row = x.to_vec();
+        self.rotation.turn(&mut row);
+        let saturated = Saturated::new(&row, settings.activations, settings.activation_clip);
+        let codes = saturated.integers();
+        // What the sums and differences of every block lose.
+        let (ulp, scale) = (2f64.powi(-24), f64::from(self.rotation.factors()[0].abs()));
+        let of_block = |block: &[f32]| block.iter().map(|x| f64::from(x.abs())).sum::<f64>() * scale;
+        let lost: Vec<f64> = x.chunks(b).map(|block| f64::from(b.ilog2()) * ulp * of_block(block)).collect();
+        let output = |c: usize| {
+            let sum = (0..k).map(|i| codes[i] * weight(i, c)).sum::<i64>() as f32;
+            let y = (sum * saturated.grid.scale).mul_add(prefix.units[c], bias[c]);
+            let (mut exact, mut bound) = (f64::from(bias[c]), 1e-5);
+            for i in 0..k {
+                let (at, value, turned) = (i * n + c, f64::from(row[i]).abs(), f64::from(turned[i * n + c]).abs());
+                exact += f64::from(x[i]) * f64::from(w[at]);
+                bound += series.bound(order, c) * value + values[at].abs() * saturated.bound();
+                bound += ulp * turned * value + lost[i / b] * turned;
+            }
+            assert!((f64::from(y) - exact).abs() <= bound, "{k} x {n}: {y} for {exact} +- {bound}");
+            y
+        };
+        (0..n).map(output).collect()
+    }
+}
+
 #[test]
 fn outputs_are_the_bits_that_the_turned_rows_and_weights_say_and_within_their_bounds() {
     for (k, n, block) in [(48, 5, 16), (128, 33, 128), (192, 7, 64), (384, 4, 128)] {
-        let (plain, geometry) = (product(k as i64, n as i64), MatMulGeometry { k, n, transposed: false });
-        let (source, rotation) = (plain.rotated(None), Rotation::of(k).unwrap());
+        let (plain, rotation) = (product(k as i64, n as i64), Rotation::of(k).unwrap());
+        let source = plain.rotated(None);
         assert_eq!((rotation.block(), source.layers()[0].rotation), (block, Some(rotation)));
-        let (layer, original) = (source.layer(0).unwrap(), plain.layer(0).unwrap());
-        assert_eq!(layer.geometry, Geometry::MatMul(geometry.clone()));
-        let w = float_weights(&original);
-        assert_eq!(float_weights(&layer), rotation.weights(&geometry, w));
+        let geometry = MatMulGeometry { k, n, transposed: false };
+        let case = Case { rotation, geometry, original: plain.layer(0).unwrap(), layer: source.layer(0).unwrap() };
+        assert_eq!(case.layer.geometry, Geometry::MatMul(case.geometry.clone()));
+        assert_eq!(float_weights(&case.layer), rotation.weights(&case.geometry, float_weights(&case.original)));
         let x = with_outliers(wave(3 * k, 0.83, 2.0));
-        let clips = [ActivationClip::None, ActivationClip::Laplace];
         for (weights, activations) in [("int4x2", "int4x2"), ("int2x3", "int4x3"), ("int8x1", "int4x1")] {
-            for (activation_clip, asymmetric) in clips.into_iter().zip([false, true]) {
-                let activation_clip = Some(activation_clip);
-                let options = Options { activation_clip, asymmetric, ..options(weights, activations) };
-                let settings = settings(&options);
-                let series = expand_layer(&layer, &settings).unwrap().weight;
-                let (order, bias) = (settings.weights.order(), layer.bias.as_ref().unwrap());
-                let (prefix, values) = (series.prefix("w", order).unwrap(), series.values("w", order).unwrap());
-                let values: Vec<f64> = values.collect();
-                let mean = |c: usize| prefix.means.get(c).copied().unwrap_or(0);
-                let mut want = Vec::new();
-                for x in x.chunks(k) {
-                    let mut row = x.to_vec();
-                    rotation.turn(&mut row);
-                    let saturated = Saturated::new(&row, settings.activations, settings.activation_clip);
-                    let codes = saturated.integers();
-                    for c in 0..n {
-                        let weight = |i: usize| (i64::from(prefix.q[i * n + c]) << prefix.shift) + mean(c);
-                        let sum = (0..k).map(|i| codes[i] * weight(i)).sum::<i64>() as f32;
-                        let y = (sum * saturated.grid.scale).mul_add(prefix.units[c], bias[c]);
-                        want.push(y.to_bits());
-                        // Given its actual input, in f64: what weights and activations err, and the roundings to f32.
-                        let (mut exact, mut bound) = (f64::from(bias[c]), 1e-5);
-                        for i in 0..k {
-                            exact += f64::from(x[i]) * f64::from(w[i * n + c]);
-                            bound += series.bound(order, c) * f64::from(row[i]).abs()
-                                + values[i * n + c].abs() * (saturated.bound() + 2e-6 * f64::from(row[i]).abs());
-                        }
-                        assert!(
-                            (f64::from(y) - exact).abs() <= bound,
-                            "{k} x {n}, {weights}: {y} for {exact} +- {bound}"
-                        );
-                    }
-                }
+            for (clip, asymmetric) in [(ActivationClip::None, false), (ActivationClip::Laplace, true)] {
+                let options = Options { activation_clip: Some(clip), asymmetric, ..options(weights, activations) };
+                let rows = x.chunks(k).flat_map(|x| case.specified(x, &settings(&options)));
+                let want: Vec<u32> = rows.map(f32::to_bits).collect();
                 for kernel in fpxint_kernels::available() {
                     let options = Options { kernel: Some(kernel.name().to_owned()), ..options.clone() };
                     let x = ArrayD::from_shape_vec(IxDyn(&[3, k]), x.clone()).unwrap();
