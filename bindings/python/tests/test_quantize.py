@@ -25,6 +25,10 @@ def test_artefacts_are_those_of_the_command(root, digits, tmp_path):
         ({"target_products": 1.5, "rounding": "sum"}, ["--target-products=1.5", "--rounding=sum"]),
         ({"weights": "int4x1", "clip": "mse", "exclude": "head"}, ["--weights=int4x1", "--clip=mse", "--exclude=head"]),
         ({"weights": "int4x2", "symmetry": "asymmetric"}, ["--weights=int4x2", "--symmetry=asymmetric"]),
+        (
+            {"weights": "int4x2", "rotation": "hadamard", "activation_clip": "laplace", "bias_correction": "synthetic"},
+            ["--weights=int4x2", "--rotation=hadamard", "--activation-clip=laplace", "--bias-correction=synthetic"],
+        ),
     ]
     for i, (arguments, flags) in enumerate(cases):
         ours, theirs = tmp_path / f"ours{i}.onnx", tmp_path / f"theirs{i}.onnx"
@@ -35,6 +39,10 @@ def test_artefacts_are_those_of_the_command(root, digits, tmp_path):
         told = __import__("json").loads(done.stdout)
         got = report.to_dict()
         assert {**got, "seconds": 0} == {**told, "seconds": 0}
+        if "rotation" in arguments:
+            image = np.linspace(-1, 1, 64, dtype=np.float32).reshape(1, 1, 8, 8)
+            made, read = fpxint.InferenceSession(digits, **arguments), fpxint.InferenceSession(ours)
+            assert made.run(None, {"input": image})[0].tobytes() == read.run(None, {"input": image})[0].tobytes()
 
 
 def test_artefacts_are_plain_onnx(colour, tmp_path):

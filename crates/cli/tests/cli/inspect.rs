@@ -41,6 +41,7 @@ fn keys_are_those_that_tools_rely_on() {
         "name",
         "op",
         "products",
+        "rotation",
         "scales",
         "shape",
         "sparse_fraction",
