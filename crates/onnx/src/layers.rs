@@ -88,7 +88,7 @@ pub(crate) fn find(index: &Index, metadata: &Metadata, file: &str) -> Result<Fou
     // An unnamed layer is named after its output, and no other node may have that name.
     let others = index.graph.node.iter().filter(|node| !matches!(onnx_op(node), "Conv" | "Gemm" | "MatMul"));
     let names = others.filter_map(|node| Some((printable(node.name.as_deref()?), 0))).collect();
-    let mut finder = Finder { index, metadata, file, found: Found::default(), names };
+    let mut finder = Finder { index, metadata, file, found: Found::default(), names, turns: HashMap::new() };
     for (at, node) in index.graph.node.iter().enumerate().filter(|&(at, _)| index.is_live(at)) {
         match onnx_op(node) {
             "Conv" => finder.product(at, node, "Conv")?,
@@ -110,11 +110,13 @@ struct Finder<'a> {
     found: Found,
     /// How often a layer name has been given.
     names: HashMap<String, usize>,
+    /// By value that a product reads, what turns it and the value before.
+    turns: HashMap<&'a str, Option<(Turn, &'a str)>>,
 }
 
-impl Finder<'_> {
+impl<'a> Finder<'a> {
     /// A Conv, Gemm or MatMul: a layer, skipped, or without constant weights.
-    fn product(&mut self, at: usize, node: &NodeProto, op_type: &'static str) -> Result<(), Error> {
+    fn product(&mut self, at: usize, node: &'a NodeProto, op_type: &'static str) -> Result<(), Error> {
         let (Some(x), Some(w)) = (input(node, 0), input(node, 1)) else { return Ok(()) };
         let Some(output) = node.output.first().filter(|name| !name.is_empty()) else { return Ok(()) };
         let name = self.layer_name(node, output);
@@ -161,11 +163,10 @@ impl Finder<'_> {
         };
         let record = record.filter(|_| matches!(source, Source::Series(_)));
         let (absorbed, output) = (Vec::new(), output.clone());
-        let turned = Turn::find(self.index, x).filter(|(turn, _)| match &geometry {
-            Geometry::MatMul(g) => g.k.is_multiple_of(turn.rotation.block()),
-            Geometry::Conv(_) => false,
-        });
-        let (turn, x) = turned.map_or((None, x), |(turn, x)| (Some(turn), x));
+        let (turn, x) = match &geometry {
+            Geometry::MatMul(g) => self.turned(x, g.k),
+            Geometry::Conv(_) => (None, x),
+        };
         let mut plan = Plan {
             node: at,
             input: x.to_owned(),
@@ -184,6 +185,13 @@ impl Finder<'_> {
         absorb(self.index, &mut plan);
         self.found.plans.push(plan);
         Ok(())
+    }
+
+    /// What turns the input `x` of a product of a depth, and the value before.
+    fn turned(&mut self, x: &'a str, depth: usize) -> (Option<Turn>, &'a str) {
+        let found = self.turns.entry(x).or_insert_with(|| Turn::find(self.index, x)).as_ref();
+        let fits = |turn: &Turn| depth.is_multiple_of(turn.rotation.block());
+        found.filter(|(turn, _)| fits(turn)).map_or((None, x), |(turn, before)| (Some(turn.clone()), before))
     }
 
     /// Bias, alpha and beta of the node itself.

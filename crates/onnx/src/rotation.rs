@@ -7,7 +7,7 @@
 //! Layers that read one value share these nodes, and all of one block size share `R`, which is no initialiser, so that it stays
 //! in the model where large tensors leave it. In the skeleton they are one node `FpxRotation` with the attribute `block`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use fpxint::{Geometry, Rotation};
 
@@ -58,13 +58,13 @@ impl Turn {
 
 /// Takes back every turn of a value that others read too: its nodes are those of the graph then. Gives the nodes of the turns
 /// that are left.
-pub(crate) fn settle(index: &Index, plans: &mut [Plan]) -> Vec<usize> {
+pub(crate) fn settle(index: &Index, plans: &mut [Plan]) -> HashSet<usize> {
     let read = |plan: &Plan| input(&index.graph.node[plan.node], 0).unwrap_or("").to_owned();
     let mut readers: HashMap<String, u32> = HashMap::new();
     for plan in plans.iter().filter(|plan| plan.turn.is_some()) {
         *readers.entry(read(plan)).or_default() += 1;
     }
-    let mut nodes = Vec::new();
+    let mut nodes = HashSet::new();
     for plan in plans {
         let name = read(plan);
         if readers.get(&name).is_some_and(|&count| count == index.reads(&name)) {
