@@ -183,7 +183,7 @@ pub struct Method {
     #[arg(long, value_name = "symmetric|asymmetric", value_parser = symmetry)]
     pub symmetry: Option<bool>,
     /// Clip activations, what lies beyond becoming a sparse integer part: none or laplace [default: none, or what the artefact
-    /// states; of plans: laplace for rows of 8 bits]
+    /// states; of plans: laplace for rows of 8 bits that are not rotated]
     #[arg(long, value_name = "none|laplace", value_parser = activation_clip)]
     pub activation_clip: Option<ActivationClip>,
     /// Rotate what enters matrix products, so that no value decides the grid of its row: none or hadamard [default: none; of plans:

@@ -284,8 +284,9 @@ fn digest(source: &fpxint_onnx::Model, engine: &Engine) -> Result<Vec<u8>> {
         }
     }
     for layer in engine.expanded().map_or(&[][..], |model| model.layers()) {
-        let (clip, products) = (layer.activation_clip, layer.products);
-        hash.update(format!("{} {} {} {clip:?} {products}\n", layer.name, layer.weights, layer.activations));
+        let (clip, products, fingerprint) = (layer.activation_clip, layer.products, layer.fingerprint);
+        let settings = format!("{} {} {} {clip:?} {products}", layer.name, layer.weights, layer.activations);
+        hash.update(format!("{settings} {fingerprint:x}\n"));
     }
     Ok(hash.finalize().to_vec())
 }

@@ -102,6 +102,10 @@ pub fn quantize(common: &Common, args: &Quantize, mut model: fpxint_onnx::Model)
         Some(output) if !args.dry_run => fpxint_onnx::write(&model, &layers, output)?,
         output => fpxint_onnx::preview(&model, &layers, output.as_deref().unwrap_or(Path::new("model.onnx")))?,
     };
+    let mut warned = warnings(&reports.iter().collect::<Vec<_>>(), &by_operator(survey.left_to_tract));
+    if asked && reports.iter().all(|layer| layer.rotation.is_none()) {
+        warned.push(NOTHING_ROTATED.to_owned());
+    }
     let products = reports.iter().map(|layer| (f64::from(layer.products), layer.macs as f64));
     let is_chosen = |index: usize| chosen.binary_search(&index).is_ok();
     let bits = |index: usize| {
@@ -122,12 +126,16 @@ pub fn quantize(common: &Common, args: &Quantize, mut model: fpxint_onnx::Model)
         storage: written.storage,
         note: written.note,
         data: written.data.filter(|_| !args.dry_run),
-        warnings: warnings(&reports.iter().collect::<Vec<_>>(), &by_operator(survey.left_to_tract)),
+        warnings: warned,
         layers: reports,
         skipped: skipped(&model).into_iter().chain(excluded).collect(),
         output: args.output.clone().filter(|_| !args.dry_run),
     })
 }
+
+/// Where the flag changes nothing.
+const NOTHING_ROTATED: &str = "--rotation hadamard has nothing to rotate: no matrix product that is expanded has a depth that 16 divides; \
+                               leave it out";
 
 /// Whether the model can be expanded and its artefact has a place.
 fn check(args: &Quantize, model: &fpxint_onnx::Model) -> Result<()> {

@@ -43,7 +43,8 @@ pub struct Plan {
     pub layers: BTreeMap<String, LayerPrecision>,
     /// Whether biases are corrected by the means of what enters the layers ([`crate::Means`]).
     pub corrected: bool,
-    /// Whether what enters matrix products is rotated ([`crate::Rotation`]).
+    /// Whether what enters matrix products is rotated ([`crate::Rotation`]): the model that the plan is for is then one whose inputs
+    /// and weights are.
     pub rotated: bool,
 }
 

@@ -47,10 +47,11 @@ impl Turn {
         let matrix = Constant::direct(index, matrix).filter(|c| c.dtype == DataType::Float as i32)?;
         let rotation = Rotation::with_block(*matrix.shape.first()?)?;
         let block = rotation.block();
-        let sizes = Constant::direct(index, input(node, 1)?)?.integers(index.graph)?;
-        if matrix.shape != [block; 2] || sizes != [-1, block as i64] {
+        let sizes = Constant::direct(index, input(node, 1)?)?;
+        if matrix.shape != [block; 2] || sizes.shape != [2] {
             return None;
         }
+        sizes.integers(index.graph).filter(|sizes| sizes[..] == [-1, block as i64])?;
         let same = matrix.floats(index.graph)?.iter().zip(rotation.matrix()).all(|(a, b)| a.to_bits() == b.to_bits());
         same.then_some((Self { rotation, nodes: vec![back, shape, product, blocks] }, x))
     }
@@ -150,13 +151,8 @@ fn constants(block: usize, matrix: &str, sizes: &str) -> Vec<NodeProto> {
 }
 
 fn constant(name: &str, dtype: DataType, dims: Vec<i64>, raw: Vec<u8>) -> NodeProto {
-    let tensor = TensorProto {
-        dims,
-        data_type: Some(dtype as i32),
-        name: Some(name.to_owned()),
-        raw_data: Some(raw.into()),
-        ..TensorProto::default()
-    };
+    let tensor =
+        TensorProto { dims, data_type: Some(dtype as i32), raw_data: Some(raw.into()), ..TensorProto::default() };
     let mut node = make("", "Constant", &[], name);
     node.attribute.push(AttributeProto {
         name: Some("value".to_owned()),
@@ -173,7 +169,8 @@ impl Model {
     #[must_use]
     pub fn rotated(&self, layers: Option<&[usize]>) -> Self {
         let mut model = self.clone();
-        let is_asked = |index: usize| layers.is_none_or(|layers| layers.contains(&index));
+        let layers: Option<HashSet<usize>> = layers.map(|layers| layers.iter().copied().collect());
+        let is_asked = |index: usize| layers.as_ref().is_none_or(|layers| layers.contains(&index));
         for (_, plan) in model.plans.iter_mut().enumerate().filter(|&(index, _)| is_asked(index)) {
             if let (Geometry::MatMul(g), false, None) = (&plan.geometry, plan.is_series(), &plan.turn) {
                 plan.turn = Rotation::of(g.k).map(|rotation| Turn { rotation, nodes: Vec::new() });

@@ -49,6 +49,27 @@ pub struct LayerReport {
     pub products: u32,
     /// Bytes of packed weights.
     pub bytes: usize,
+    /// A hash of its weights and bias, which all workers of a group must have alike, whatever part of it each has.
+    pub fingerprint: u64,
+}
+
+/// A hash of weights and bias.
+fn fingerprint(expanded: &ExpandedLayer) -> u64 {
+    /// Those of the hash FNV-1a, here of words.
+    const START: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x100_0000_01b3;
+    let join = |hash: &mut u64, word: u32| *hash = (*hash ^ u64::from(word)).wrapping_mul(PRIME);
+    // In lanes, which do not wait for each other.
+    let mut lanes = [START; 8];
+    for some in expanded.weight.q().chunks(lanes.len()) {
+        lanes.iter_mut().zip(some).for_each(|(hash, &q)| join(hash, q as u32));
+    }
+    let mut hash = START;
+    lanes.iter().flat_map(|lane| [*lane as u32, (lane >> 32) as u32]).for_each(|word| join(&mut hash, word));
+    let floats = expanded.weight.scales().iter().chain(expanded.bias.iter().flatten());
+    floats.for_each(|value| join(&mut hash, value.to_bits()));
+    expanded.weight.offsets().iter().for_each(|&offset| join(&mut hash, offset as u32));
+    hash
 }
 
 /// Packs a layer from the first `terms` terms of its weights (all by default), or what `sharing` leaves this process of it.
@@ -71,7 +92,7 @@ pub(crate) fn pack(
             return Err(Error::Precision { layer: expanded.name, what, precision, bits });
         }
     }
-    let own = shared::terms(&expanded, sharing)?;
+    let (own, fingerprint) = (shared::terms(&expanded, sharing)?, fingerprint(&expanded));
     let ExpandedLayer { name, geometry, weight: series, bias, activations, activation_clip } = expanded;
     let clip = activation_clip.of(activations);
     let bits = code_bits(activations, clip);
@@ -79,11 +100,16 @@ pub(crate) fn pack(
         let entered = Default::default();
         Layer { geometry, activations, clip, product, entered, symmetric: false, shared }
     };
+    let report = |name, geometry: &Geometry, weights, width, bytes| {
+        let products = ExpandedLayer::products(geometry, width, activations);
+        let (geometry, activation_clip) = (geometry.clone(), clip);
+        LayerReport { name, geometry, weights, activations, activation_clip, products, bytes, fingerprint }
+    };
     if let Some(share) = own {
         let product = shared::weightless(&name, &shape_of(&geometry), &share.epilogue, bits)?;
         let (precision, width) = (series.precision(), series.width(series.precision().order()));
         let bytes = share.workers.iter().flatten().map(|part| part.product.bytes()).sum();
-        let report = report(name, &geometry, (precision, activations, clip), width, bytes);
+        let report = report(name, &geometry, precision, width, bytes);
         return Ok((layer(geometry, product, Some(Shared::Terms(share))), report));
     }
     let order = series.precision().order();
@@ -94,23 +120,12 @@ pub(crate) fn pack(
         let epilogue = epilogue(&prefix, bias, &shape);
         let product = shared::weightless(&name, &shape, &Epilogue { means: Vec::new(), ..epilogue }, bits)?;
         let bytes = share.own.as_ref().map_or(0, Product::bytes);
-        let report = report(name, &geometry, (precision, activations, clip), width, bytes);
+        let report = report(name, &geometry, precision, width, bytes);
         return Ok((layer(geometry, product, Some(Shared::Channels(share))), report));
     }
     let product = product_of(&name, &geometry, prefix, bias, bits)?;
-    let report = report(name, &geometry, (precision, activations, clip), width, product.bytes());
+    let report = report(name, &geometry, precision, width, product.bytes());
     Ok((layer(geometry, product, None), report))
-}
-
-fn report(
-    name: String,
-    geometry: &Geometry,
-    (weights, activations, activation_clip): (Precision, Precision, ActivationClip),
-    width: u32,
-    bytes: usize,
-) -> LayerReport {
-    let products = ExpandedLayer::products(geometry, width, activations);
-    LayerReport { name, geometry: geometry.clone(), weights, activations, activation_clip, products, bytes }
 }
 
 fn epilogue(prefix: &Prefix, bias: Option<Vec<f32>>, shape: &Shape) -> Epilogue {

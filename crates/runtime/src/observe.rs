@@ -43,11 +43,11 @@ impl Observer {
 }
 
 /// Rows as they enter a layer.
-fn rotated(mut x: ArrayD<f32>, rotation: Option<Rotation>) -> ArrayD<f32> {
-    let depth = x.shape().last().copied().unwrap_or(0);
-    if let (Some(rotation), Some(values)) = (rotation, x.as_slice_mut()) {
-        values.chunks_exact_mut(depth.max(1)).for_each(|row| rotation.turn(row));
-    }
+fn rotated(x: ArrayD<f32>, rotation: Option<Rotation>) -> ArrayD<f32> {
+    let Some(rotation) = rotation else { return x };
+    let mut x = x.as_standard_layout().into_owned();
+    let rows = x.rows_mut().into_iter().filter_map(|row| row.into_slice());
+    rows.for_each(|row| rotation.turn(row));
     x
 }
 

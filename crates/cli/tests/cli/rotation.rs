@@ -103,9 +103,11 @@ fn plans_of_token_models_rotate_and_keep_it_in_their_file() {
     let images = Folder::new();
     let report = images.run("quantize digits.onnx -o out.onnx --json").done().json();
     assert!(blocks(&report).iter().all(Option::is_none), "{report}");
-    let kept = images
-        .run(&format!("quantize digits.onnx -o out.onnx {FLAGS} --rotation hadamard --exclude classifier --json"));
-    assert!(blocks(&kept.done().json()).iter().all(Option::is_none));
+    let line = format!("quantize digits.onnx -o out.onnx {FLAGS} --rotation hadamard --exclude classifier --json");
+    let kept = images.run(&line).done().json();
+    assert!(!images.read("out.onnx").windows(8).any(|name| name == b"/rotated"));
+    let warning = kept["warnings"].as_array().unwrap().last().unwrap().as_str().unwrap().to_owned();
+    assert!(warning.contains("--rotation hadamard has nothing to rotate"), "{warning}");
 }
 
 #[test]

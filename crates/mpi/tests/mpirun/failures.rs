@@ -50,6 +50,28 @@ fn ranks_with_other_files_are_refused_before_work() {
 }
 
 #[test]
+fn ranks_whose_plans_make_other_weights_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = |name: &str, rotation: &str, rounding: &str| {
+        let path = folder.path().join(name);
+        let default = format!("weights = \"int4x2\", activations = \"int4x2\", rounding = \"{rounding}\"");
+        let text = format!("version = 1\nrotation = \"{rotation}\"\ndefault = {{ {default} }}\n");
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let model = digits().display().to_string();
+    let bench = |plan: &String| ["bench", &model, "--plan", plan, "--threads", "1"].map(str::to_owned);
+    let first = bench(&plan("a.toml", "none", "nearest"));
+    for (rotation, rounding) in [("hadamard", "nearest"), ("none", "sum")] {
+        let second = bench(&plan(&format!("{rotation}-{rounding}.toml"), rotation, rounding));
+        let (stderr, code, _) = two(&first.each_ref().map(|s| s.as_str()), &second.each_ref().map(|s| s.as_str()));
+        assert!(code.is_some_and(|code| code != 0), "{stderr}");
+        assert_eq!(errors(&stderr).len(), 1, "{stderr}");
+        assert!(errors(&stderr)[0].contains("rank 1 loaded another model than rank 0"), "{stderr}");
+    }
+}
+
+#[test]
 fn a_rank_that_cannot_read_its_file_ends_all() {
     let model = digits().display().to_string();
     let line = |model: &str| format!("bench {model} --weights int4x2 --activations int4x2 --threads 1");

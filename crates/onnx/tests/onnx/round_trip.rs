@@ -141,6 +141,11 @@ fn an_artefact_written_again_is_the_same() {
     let (first, again) = artefact(&model, "int4x2", Granularity::Channel);
     let (second, _) = artefact(&again, "int8x1", Granularity::Tensor);
     assert_eq!(first.encode_to_vec(), second.encode_to_vec());
+    let deep = Build::new(13, &[2, 16], 2).floats("w", &[16, 3], &ramp(48)).op("MatMul", &["x", "w"], "y").model();
+    let (first, again) = artefact(&deep.rotated(None), "int4x2", Granularity::Channel);
+    assert!(again.layers()[0].rotation.is_some());
+    let (second, _) = artefact(&again, "int4x2", Granularity::Channel);
+    assert_eq!(first.encode_to_vec(), second.encode_to_vec());
 }
 
 #[test]

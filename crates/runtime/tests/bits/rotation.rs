@@ -7,7 +7,7 @@ use ndarray::{ArrayD, IxDyn};
 
 use crate::build::{int, integers, model, node, tensor, wave};
 use crate::spec::with_outliers;
-use crate::{bits, feed, load, options};
+use crate::{array, bits, feed, load, options};
 
 /// Rows that three products share, one of what they make together, and one whose depth has blocks of another size.
 fn rows() -> Model {
@@ -158,6 +158,40 @@ fn a_rotation_brings_outputs_nearer_to_fp32_where_values_lie_far_out() {
     assert!(error(&turned, "int4x2") < 0.5 * error(&plain, "int4x2"));
     // Sixteen bits leave nothing to gain, and the rotation loses nothing.
     assert!(error(&turned, "int8x2") < 1e-7 * exact.iter().map(|y| f64::from(*y).powi(2)).sum::<f64>());
+}
+
+#[test]
+fn rows_whose_depth_is_open_are_rotated_where_they_fit() {
+    let weights = tensor("w", &[48, 5], &wave(240, 1.1, 0.5));
+    let open = |dims: &[i64]| model(dims, vec![node("MatMul", &["x", "w"], "y", vec![])], vec![weights.clone()]);
+    let loaded = |dims: &[i64]| load(&open(dims).rotated(None), &options("int4x2", "int4x2"));
+    let run = |model: &fpxint_runtime::Model, shape: &[usize]| model.run(&feed("x", array(shape, 0.3)));
+    let (known, unknown) = (loaded(&[-1, 48]), loaded(&[-1, -2]));
+    assert_eq!(bits(&run(&unknown, &[3, 48]).unwrap()), bits(&run(&known, &[3, 48]).unwrap()));
+    for depth in [24, 64] {
+        let error = run(&unknown, &[3, depth]).unwrap_err().to_string();
+        assert!(error.contains("y_node") || error.contains("rotated"), "{error}");
+    }
+}
+
+#[test]
+fn means_of_rotated_rows_do_not_depend_on_how_an_array_lies() {
+    let (source, x) = (product(96, 4).rotated(None), array(&[5, 96], 0.83));
+    let turned = x.clone().reversed_axes().as_standard_layout().into_owned().reversed_axes();
+    assert!(!turned.is_standard_layout() && turned == x);
+    let means = |x: ArrayD<f32>| {
+        let runs = [feed("x", x)];
+        fpxint_runtime::input_means(&source, [&runs, &runs], 1, &|_, _| {}).unwrap()
+    };
+    let found = means(x.clone());
+    assert_eq!(found, means(turned));
+    let mut first = vec![0.0; 96];
+    for row in x.rows() {
+        let mut row = row.to_vec();
+        Rotation::of(96).unwrap().turn(&mut row);
+        first.iter_mut().zip(row).for_each(|(sum, x)| *sum += f64::from(x) / 5.0);
+    }
+    assert!(first.iter().zip(&found[0].kinds[0]).all(|(want, mean)| (want - mean).abs() < 1e-9), "{found:?}");
 }
 
 #[test]
