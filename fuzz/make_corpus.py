@@ -55,6 +55,9 @@ def models():
         {"v": weights(4, 6), "c": weights(4)},
         x=("n", 6),
     )
+    # Deep enough to be rotated, and read twice.
+    both = [node("MatMul", ["x", "w"], ["a"], "a"), node("MatMul", ["x", "v"], ["b"], "b"), node("Add", ["a", "b"], ["y"])]
+    yield "products", model(both, {"w": weights(16, 2), "v": weights(16, 2) * 2}, x=("n", 16))
     yield "half", model(
         [node("MatMul", ["x", "w"], ["y"])], {"w": weights(6, 4, dtype=np.float16)}, x=(2, 6), kind=TensorProto.FLOAT16
     )
@@ -127,11 +130,13 @@ def artefacts():
     values[::8, ::20] *= 30
     heavy = model([helper.make_node("MatMul", ["x", "w"], ["y"])], {"w": values.T.copy()}, x=("n", 40))
     fpxint.quantize(heavy, CORPUS / "artefact" / "saturation", weights="int4x1", activations="int4x2", clip="mse")
-    # As files from before have it, in INT32.
     # Far from zero, so that a bias stands beside the terms and what lies beyond them.
     off = model([helper.make_node("MatMul", ["x", "w"], ["y"])], {"w": values.T + np.float32(0.5)}, x=("n", 40))
     ways = {"weights": "int4x1", "activations": "int4x2", "clip": "mse", "symmetry": "asymmetric"}
     fpxint.quantize(off, CORPUS / "artefact" / "asymmetric", **ways)
+    ways = {"weights": "int4x2", "activations": "int4x2", "rotation": "hadamard"}
+    fpxint.quantize(given["products"], CORPUS / "artefact" / "rotated", **ways)
+    # As files from before have it, in INT32.
     older = onnx.load_from_string((CORPUS / "artefact" / "saturation").read_bytes())
     (part,) = [a.sparse_tensor.values for node in older.graph.node for a in node.attribute if a.name == "sparse_value"]
     part.data_type = TensorProto.INT32

@@ -65,7 +65,7 @@ fn load_alike(common: &Common, source: &fpxint_onnx::Model, path: &Path, precisi
         grouping::refuse_float(common, path, &precisions.workers)?;
         return Ok(Engine::Float(Box::new(Float::load(source).with_context(|| path.display().to_string())?)));
     };
-    let source = &planning::rotated(source, precisions.method.rotation == Some(true), None);
+    let source = &planning::rotated(source, planning::rotates(&precisions.method, None), None);
     let options = Options {
         weights,
         activations,
@@ -78,6 +78,7 @@ fn load_alike(common: &Common, source: &fpxint_onnx::Model, path: &Path, precisi
         weight_terms: precisions.weight_terms,
         activation_terms: precisions.activation_terms,
         threads: common.threads(),
+        fingerprints: common.ensemble.is_some(),
         sharing: grouping::sharing(common, &precisions.workers)?,
         ..Options::default()
     };
@@ -103,6 +104,7 @@ fn load_planned(common: &Common, source: &fpxint_onnx::Model, path: &Path, preci
         weight_terms: precisions.weight_terms,
         activation_terms: precisions.activation_terms,
         threads: common.threads(),
+        fingerprints: common.ensemble.is_some(),
         sharing: grouping::sharing(common, &precisions.workers)?,
         ..Options::default()
     };

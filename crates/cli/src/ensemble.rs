@@ -286,7 +286,7 @@ fn digest(source: &fpxint_onnx::Model, engine: &Engine) -> Result<Vec<u8>> {
     for layer in engine.expanded().map_or(&[][..], |model| model.layers()) {
         let (clip, products, fingerprint) = (layer.activation_clip, layer.products, layer.fingerprint);
         let settings = format!("{} {} {} {clip:?} {products}", layer.name, layer.weights, layer.activations);
-        hash.update(format!("{settings} {fingerprint:x}\n"));
+        hash.update(format!("{settings} {fingerprint:x?}\n"));
     }
     Ok(hash.finalize().to_vec())
 }

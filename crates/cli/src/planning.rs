@@ -157,6 +157,11 @@ fn has_rows(model: &Model, macs: &[u64]) -> bool {
     2 * rows > macs.iter().sum::<u64>()
 }
 
+/// Whether what enters matrix products is to be rotated: what the plan says or, without one, the flag.
+pub(crate) fn rotates(method: &Method, planned: Option<&Planned>) -> bool {
+    planned.map_or(method.rotation == Some(true), |planned| planned.plan.rotated)
+}
+
 /// The model as it is or, if it `rotates`, with what enters its matrix products rotated: of `layers`, or all.
 pub(crate) fn rotated<'a>(model: &'a Model, rotates: bool, layers: Option<&[usize]>) -> Cow<'a, Model> {
     if rotates { Cow::Owned(model.rotated(layers)) } else { Cow::Borrowed(model) }

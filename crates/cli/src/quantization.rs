@@ -58,8 +58,7 @@ pub fn quantize(common: &Common, args: &Quantize, mut model: fpxint_onnx::Model)
     check(args, &model)?;
     let chosen = chosen(&model, args)?;
     let (base, planned) = precisions(common, args, &model, &chosen)?;
-    let asked = args.method.rotation == Some(true);
-    if planned.as_ref().map_or(asked, |planned| planned.plan.rotated) {
+    if planning::rotates(&args.method, planned.as_ref()) {
         model = model.rotated(Some(&chosen));
     }
     let means = match &planned {
@@ -103,7 +102,7 @@ pub fn quantize(common: &Common, args: &Quantize, mut model: fpxint_onnx::Model)
         output => fpxint_onnx::preview(&model, &layers, output.as_deref().unwrap_or(Path::new("model.onnx")))?,
     };
     let mut warned = warnings(&reports.iter().collect::<Vec<_>>(), &by_operator(survey.left_to_tract));
-    if asked && reports.iter().all(|layer| layer.rotation.is_none()) {
+    if args.method.rotation == Some(true) && reports.iter().all(|layer| layer.rotation.is_none()) {
         warned.push(NOTHING_ROTATED.to_owned());
     }
     let products = reports.iter().map(|layer| (f64::from(layer.products), layer.macs as f64));

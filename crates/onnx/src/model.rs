@@ -285,11 +285,9 @@ impl Model {
         Ok(Layer { name: plan.name.clone(), geometry: plan.geometry.clone(), weight, bias })
     }
 
-    /// Notes what rotates the inputs of the layers.
-    pub(crate) fn note_rotations(&mut self) {
-        for (info, plan) in self.infos.iter_mut().zip(&self.plans) {
-            info.rotation = plan.turn.as_ref().map(|turn| turn.rotation);
-        }
+    /// Tells of the layers what their plans say now.
+    pub(crate) fn tell_layers(&mut self) {
+        self.infos = self.plans.iter().map(info).collect();
     }
 
     /// Nodes with constant weights that are not expanded, and why.

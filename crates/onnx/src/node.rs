@@ -75,6 +75,11 @@ pub(crate) fn make(domain: &str, op: &str, inputs: &[&str], output: &str) -> Nod
     }
 }
 
+/// A Constant whose value is in `attribute`.
+pub(crate) fn constant(name: &str, attribute: AttributeProto) -> NodeProto {
+    NodeProto { attribute: vec![attribute], ..make("", "Constant", &[], name) }
+}
+
 pub(crate) fn int_attribute(name: &str, value: i64) -> AttributeProto {
     AttributeProto {
         name: Some(name.to_owned()),

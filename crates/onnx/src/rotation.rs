@@ -16,6 +16,7 @@ use crate::constants::Constant;
 use crate::index::Index;
 use crate::layers::Plan;
 use crate::model::Model;
+use crate::node;
 use crate::node::{input, int_attribute, make, onnx_op};
 use crate::proto::{AttributeProto, NodeProto, TensorProto, attribute_proto::AttributeType, tensor_proto::DataType};
 use crate::skeleton::DOMAIN;
@@ -122,12 +123,8 @@ impl<'a> Turns<'a> {
         self.turned(i, names, x, |block, turned| {
             let owner = self.blocks.get(&block).copied().unwrap_or(i);
             let [matrix, sizes] = ["rotation", "rotation_blocks"].map(|part| names.of(owner, part));
-            let [shape, blocks, product] = ["shape", "blocks", "product"].map(|part| format!("{turned}_{part}"));
             let mut nodes = if owner == i { constants(block, &matrix, &sizes) } else { Vec::new() };
-            nodes.push(make("", "Shape", &[x], &shape));
-            nodes.push(make("", "Reshape", &[x, &sizes], &blocks));
-            nodes.push(make("", "MatMul", &[&blocks, &matrix], &product));
-            nodes.push(make("", "Reshape", &[&product, &shape], turned));
+            nodes.extend(turning(x, turned, [&matrix, &sizes]));
             nodes
         })
     }
@@ -142,6 +139,17 @@ impl<'a> Turns<'a> {
     }
 }
 
+/// The nodes that make `turned` of `x`, given the matrix and the sizes of rows as blocks.
+fn turning(x: &str, turned: &str, [matrix, sizes]: [&str; 2]) -> [NodeProto; 4] {
+    let [shape, blocks, product] = ["shape", "blocks", "product"].map(|part| format!("{turned}_{part}"));
+    [
+        make("", "Shape", &[x], &shape),
+        make("", "Reshape", &[x, sizes], &blocks),
+        make("", "MatMul", &[&blocks, matrix], &product),
+        make("", "Reshape", &[&product, &shape], turned),
+    ]
+}
+
 /// The matrix of a block, and the sizes of rows as blocks.
 fn constants(block: usize, matrix: &str, sizes: &str) -> Vec<NodeProto> {
     let entries = Rotation::with_block(block).map_or_else(Vec::new, Rotation::matrix);
@@ -153,14 +161,8 @@ fn constants(block: usize, matrix: &str, sizes: &str) -> Vec<NodeProto> {
 fn constant(name: &str, dtype: DataType, dims: Vec<i64>, raw: Vec<u8>) -> NodeProto {
     let tensor =
         TensorProto { dims, data_type: Some(dtype as i32), raw_data: Some(raw.into()), ..TensorProto::default() };
-    let mut node = make("", "Constant", &[], name);
-    node.attribute.push(AttributeProto {
-        name: Some("value".to_owned()),
-        r#type: Some(AttributeType::Tensor as i32),
-        t: Some(tensor),
-        ..AttributeProto::default()
-    });
-    node
+    let (attribute, kind) = (Some("value".to_owned()), Some(AttributeType::Tensor as i32));
+    node::constant(name, AttributeProto { name: attribute, r#type: kind, t: Some(tensor), ..AttributeProto::default() })
 }
 
 impl Model {
@@ -170,13 +172,13 @@ impl Model {
     pub fn rotated(&self, layers: Option<&[usize]>) -> Self {
         let mut model = self.clone();
         let layers: Option<HashSet<usize>> = layers.map(|layers| layers.iter().copied().collect());
-        let is_asked = |index: usize| layers.as_ref().is_none_or(|layers| layers.contains(&index));
-        for (_, plan) in model.plans.iter_mut().enumerate().filter(|&(index, _)| is_asked(index)) {
-            if let (Geometry::MatMul(g), false, None) = (&plan.geometry, plan.is_series(), &plan.turn) {
+        for (index, plan) in model.plans.iter_mut().enumerate() {
+            let is_asked = layers.as_ref().is_none_or(|layers| layers.contains(&index));
+            if let (true, Geometry::MatMul(g), false, None) = (is_asked, &plan.geometry, plan.is_series(), &plan.turn) {
                 plan.turn = Rotation::of(g.k).map(|rotation| Turn { rotation, nodes: Vec::new() });
             }
         }
-        model.note_rotations();
+        model.tell_layers();
         model
     }
 }
@@ -188,12 +190,8 @@ mod tests {
 
     /// The nodes of a turn of `x`, as they are written.
     fn written(block: usize) -> GraphProto {
-        let [shape, blocks, product] = ["s", "b", "p"];
         let mut node = constants(block, "m", "z");
-        node.push(make("", "Shape", &["x"], shape));
-        node.push(make("", "Reshape", &["x", "z"], blocks));
-        node.push(make("", "MatMul", &[blocks, "m"], product));
-        node.push(make("", "Reshape", &[product, shape], "y"));
+        node.extend(turning("x", "y", ["m", "z"]));
         GraphProto { node, ..GraphProto::default() }
     }
 
@@ -227,7 +225,7 @@ mod tests {
                 let raw = [-1i64, 8].iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>();
                 graph.node[1].attribute[0].t.as_mut().unwrap().raw_data = Some(raw.into());
             }),
-            ("a product that is read twice", |graph| graph.node.push(make("", "Relu", &["p"], "q"))),
+            ("a product that is read twice", |graph| graph.node.push(make("", "Relu", &["y_product"], "q"))),
             ("the other operand", |graph| graph.node[4].input.swap(0, 1)),
             ("another operator", |graph| graph.node[4].op_type = Some("Add".to_owned())),
         ];

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::assemble::Names;
 use crate::encode::{EncodedLayer, Terms};
 use crate::model::Model;
-use crate::node::{int_attribute, make};
+use crate::node::{constant, int_attribute, make};
 use crate::proto::{
     AttributeProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto, attribute_proto::AttributeType,
     tensor_proto::DataType,
@@ -157,14 +157,13 @@ fn sparse_tensor(layer: &EncodedLayer, name: &str) -> SparseTensorProto {
 /// A Constant with a sparse value. ONNX's inference of types takes what it makes for a dense tensor, which it does not of a
 /// sparse initialiser; the operator has such values since set 11.
 fn sparse_constant(sparse: SparseTensorProto, name: &str) -> NodeProto {
-    let mut node = make("", "Constant", &[], name);
-    node.attribute.push(AttributeProto {
+    let attribute = AttributeProto {
         name: Some("sparse_value".to_owned()),
         r#type: Some(AttributeType::SparseTensor as i32),
         sparse_tensor: Some(sparse),
         ..AttributeProto::default()
-    });
-    node
+    };
+    constant(name, attribute)
 }
 
 fn scale_tensor(layer: &EncodedLayer, t: usize, form: Form, name: String) -> TensorProto {

@@ -197,7 +197,7 @@ impl Expansion for Bounded {
 }
 
 /// The one output has type and shape of the first of `arity` inputs.
-fn as_first_input<'r, 'p: 'r>(
+pub(crate) fn as_first_input<'r, 'p: 'r>(
     s: &mut Solver<'r>,
     arity: usize,
     inputs: &'p [TensorProxy],

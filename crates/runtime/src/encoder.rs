@@ -13,6 +13,7 @@ use tract_onnx::tract_core::ops::nn::{Reduce, Reducer, Softmax, SoftmaxKind};
 use tract_onnx::tract_hir::infer::{InferenceResult, Solver, TensorProxy};
 use tract_onnx::tract_hir::internal::*;
 
+use crate::activation::as_first_input;
 use crate::placeholder::Built;
 
 mod run;
@@ -193,10 +194,7 @@ impl Expansion for NormNode {
         inputs: &'p [TensorProxy],
         outputs: &'p [TensorProxy],
     ) -> InferenceResult {
-        check_input_arity(inputs, self.inputs)?;
-        check_output_arity(outputs, 1)?;
-        s.equals(&outputs[0].datum_type, f32::datum_type())?;
-        s.equals(&inputs[0].shape, &outputs[0].shape)
+        as_first_input(s, self.inputs, inputs, outputs)
     }
 }
 
@@ -244,14 +242,7 @@ impl Expansion for RotationOp {
         inputs: &'p [TensorProxy],
         outputs: &'p [TensorProxy],
     ) -> InferenceResult {
-        check_input_arity(inputs, 1)?;
-        check_output_arity(outputs, 1)?;
-        s.equals(&outputs[0].datum_type, f32::datum_type())?;
-        s.equals(&inputs[0].shape, &outputs[0].shape)
-    }
-
-    fn runs_out_of_plan(&self) -> bool {
-        false
+        as_first_input(s, 1, inputs, outputs)
     }
 }
 

@@ -49,12 +49,12 @@ pub struct LayerReport {
     pub products: u32,
     /// Bytes of packed weights.
     pub bytes: usize,
-    /// A hash of its weights and bias, which all workers of a group must have alike, whatever part of it each has.
-    pub fingerprint: u64,
+    /// A hash of its weights and bias, where [`crate::Options::fingerprints`] asks for it.
+    pub fingerprint: Option<u64>,
 }
 
 /// A hash of weights and bias.
-fn fingerprint(expanded: &ExpandedLayer) -> u64 {
+pub(crate) fn fingerprint(expanded: &ExpandedLayer) -> u64 {
     /// Those of the hash FNV-1a, here of words.
     const START: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x100_0000_01b3;
@@ -92,7 +92,7 @@ pub(crate) fn pack(
             return Err(Error::Precision { layer: expanded.name, what, precision, bits });
         }
     }
-    let (own, fingerprint) = (shared::terms(&expanded, sharing)?, fingerprint(&expanded));
+    let own = shared::terms(&expanded, sharing)?;
     let ExpandedLayer { name, geometry, weight: series, bias, activations, activation_clip } = expanded;
     let clip = activation_clip.of(activations);
     let bits = code_bits(activations, clip);
@@ -103,7 +103,7 @@ pub(crate) fn pack(
     let report = |name, geometry: &Geometry, weights, width, bytes| {
         let products = ExpandedLayer::products(geometry, width, activations);
         let (geometry, activation_clip) = (geometry.clone(), clip);
-        LayerReport { name, geometry, weights, activations, activation_clip, products, bytes, fingerprint }
+        LayerReport { name, geometry, weights, activations, activation_clip, products, bytes, fingerprint: None }
     };
     if let Some(share) = own {
         let product = shared::weightless(&name, &shape_of(&geometry), &share.epilogue, bits)?;

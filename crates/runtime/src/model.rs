@@ -18,7 +18,7 @@ use crate::coded::{Met, readers};
 use crate::crew::Working;
 use crate::error::guarded;
 use crate::held::Scratch;
-use crate::layer::{Layer, LayerReport, pack};
+use crate::layer::{Layer, LayerReport, fingerprint, pack};
 use crate::memory::Footprint;
 use crate::plan::{Action, HostNode, Plan, Slot, Step, plan};
 use crate::separable::{self, Samples};
@@ -78,6 +78,8 @@ pub struct Options {
     pub expansion: Option<Expansion>,
     /// Widen the range of activations to one that is symmetric about zero.
     pub symmetric: bool,
+    /// Whether every layer is hashed, for processes that must have them alike, whatever part of them each has.
+    pub fingerprints: bool,
     /// Part in a group of workers; alone otherwise. Who shares terms has them all, so `weight_terms` is for the other ways.
     pub sharing: Sharing,
 }
@@ -101,6 +103,7 @@ impl Default for Options {
             kernel: None,
             expansion: None,
             symmetric: false,
+            fingerprints: false,
             sharing: Sharing::Alone,
         }
     }
@@ -433,7 +436,8 @@ fn load_layer(source: &fpxint_onnx::Model, index: usize, options: &Options) -> R
         (None, None) => into_expanded(source.layer(index)?, &settings)?,
     };
     let shares_terms = matches!(options.sharing, Sharing::Terms { .. } | Sharing::Crew(_));
+    let fingerprint = options.fingerprints.then(|| fingerprint(&expanded));
     let (mut layer, report) = pack(expanded, options.weight_terms.filter(|_| !shares_terms), &options.sharing)?;
     layer.symmetric = options.symmetric;
-    Ok((layer, report))
+    Ok((layer, LayerReport { fingerprint, ..report }))
 }

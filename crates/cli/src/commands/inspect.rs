@@ -82,9 +82,7 @@ struct Report {
 pub(crate) fn run(common: &Common, args: &Inspect) -> Result<Outcome> {
     let model = engine::read(common, &args.model)?;
     let planned = planned(common, args, &model).with_context(|| args.model.display().to_string())?;
-    let asked = args.method.rotation == Some(true) && !model.is_artefact();
-    let rotates = planned.as_ref().map_or(asked, |planned| planned.plan.rotated);
-    let model = if rotates { model.rotated(None) } else { model };
+    let model = if planning::rotates(&args.method, planned.as_ref()) { model.rotated(None) } else { model };
     let report = report(common, args, &model, planned.as_ref()).with_context(|| args.model.display().to_string())?;
     if let Some(file) = &args.html {
         page::write(common, args, model, planned, &report, file)?;
